@@ -1,0 +1,146 @@
+/*
+ * crypto.h
+ *		Everything that the extension asks of OpenSSL and libsodium.
+ *
+ * The room knows neither PostgreSQL nor its catalogues: it is plain C, returns
+ * status codes, and can be linked into a test program by itself.  Only files
+ * of this folder include <openssl/...> or <sodium.h>.
+ */
+#ifndef PHI_CRYPTO_H
+#define PHI_CRYPTO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum PhiStatus
+{
+	PHI_OK = 0,
+	PHI_AUTH,					/* does not authenticate: altered, or wrong key */
+	PHI_MALFORMED,				/* lengths or identifiers make no sense */
+	PHI_UNSUPPORTED,			/* the library at hand lacks the algorithm */
+	PHI_MEMORY,					/* out of (locked) memory */
+	PHI_LIBRARY					/* the library failed, e.g. no entropy */
+} PhiStatus;
+
+typedef struct PhiSpan
+{
+	const uint8_t *ptr;
+	size_t		len;
+} PhiSpan;
+
+#define PHI_SECRET_SIZE		32	/* bytes of a KEK, DEK or search key */
+#define PHI_KEY_MAX			64	/* bytes of the longest suite key */
+#define PHI_NONCE_MAX		24
+#define PHI_TAG_MAX			32
+#define PHI_SUITE_MAX		3	/* highest suite id; ids begin at 1 */
+
+/*
+ * An algorithm: one row of a table, so that another can take its place without
+ * a change to any caller.  A data key is not used by a suite directly: each
+ * suite has a key of its own, derived from it (see phi_seal), so one data key
+ * may serve several suites.
+ *
+ * "serial" names the key to contexts cached inside the suite.  Two different
+ * keys must never come with the same serial in one process; 0 means "do not
+ * cache".
+ *
+ * seal encrypts "len" bytes at "buf" in place and writes the tag.  open
+ * decrypts "len" bytes from "cipher" to "plain" (which may be the same
+ * address); on PHI_AUTH nothing of the plaintext is left in "plain".
+ */
+typedef struct PhiSuite
+{
+	uint8_t		id;				/* as stored in an envelope */
+	const char *name;			/* value of the setting phi.suite */
+	uint8_t		key_size;		/* bytes */
+	uint8_t		nonce_size;		/* bytes */
+	uint8_t		tag_size;		/* bytes */
+	PhiStatus	(*seal) (const uint8_t *key, uint64_t serial,
+						 const uint8_t *nonce, PhiSpan aad,
+						 uint8_t *buf, size_t len, uint8_t *tag);
+	PhiStatus	(*open) (const uint8_t *key, uint64_t serial,
+						 const uint8_t *nonce, PhiSpan aad,
+						 const uint8_t *cipher, size_t len,
+						 const uint8_t *tag, uint8_t *plain);
+} PhiSuite;
+
+/* NULL when there is no such suite. */
+extern const PhiSuite *phi_suite_by_id(unsigned id);
+extern const PhiSuite *phi_suite_by_name(const char *name);
+
+/*
+ * A key in memory: only ever made by phi_secret_new, in pages that are locked,
+ * guarded and left out of core dumps.
+ */
+typedef struct PhiSecret
+{
+	uint64_t	serial;			/* never reused in this process */
+	uint32_t	derived;		/* bit i: suite_key[i] is there; bit 0: prf_key */
+	uint8_t		material[PHI_SECRET_SIZE];
+	uint8_t		prf_key[16];
+	uint8_t		suite_key[PHI_SUITE_MAX][PHI_KEY_MAX];	/* [id - 1] */
+} PhiSecret;
+
+/* Once per process, and cheap when repeated.  False: the libraries fail. */
+extern bool phi_crypto_init(void);
+
+/* A zeroed key; NULL when out of memory.  The caller fills "material". */
+extern PhiSecret *phi_secret_new(void);
+
+/* Wipes the key and the contexts that know it.  NULL is allowed. */
+extern void phi_secret_free(PhiSecret *secret);
+
+/* Wipes every key, context and pooled random byte of this process. */
+extern void phi_crypto_wipe(void);
+
+/* Locks "len" bytes at a page boundary and keeps them out of core dumps. */
+extern void phi_memory_guard(void *ptr, size_t len);
+
+/* Not optimised away. */
+extern void phi_memory_wipe(void *ptr, size_t len);
+
+/* True when equal; takes the same time whatever the bytes. */
+extern bool phi_memory_equal(const void *a, const void *b, size_t len);
+
+/*
+ * Encrypts in place, or decrypts, with the key that "suite" derives from
+ * "secret": crypto_kdf (BLAKE2b) of libsodium, context "pg_phi\0\0"... see
+ * suite.c; derived once and kept in the secret.
+ */
+extern PhiStatus phi_seal(const PhiSuite *suite, PhiSecret *secret,
+						  const uint8_t *nonce, PhiSpan aad,
+						  uint8_t *buf, size_t len, uint8_t *tag);
+extern PhiStatus phi_open(const PhiSuite *suite, PhiSecret *secret,
+						  const uint8_t *nonce, PhiSpan aad,
+						  const uint8_t *cipher, size_t len,
+						  const uint8_t *tag, uint8_t *plain);
+
+/* Keyed PRF (SipHash-2-4) of "data" under a key derived from "secret". */
+extern PhiStatus phi_prf64(PhiSecret *secret, PhiSpan data, uint64_t *out);
+
+/* Nonces come from a pool; keys straight from the generator. */
+extern PhiStatus phi_random_nonce(uint8_t *out, size_t len);
+extern PhiStatus phi_random_key(uint8_t *out, size_t len);
+
+/*
+ * Names a key without telling it: the first 8 bytes, as 16 hex digits and a
+ * terminating zero, of a keyed hash under the key.
+ */
+#define PHI_FINGERPRINT_SIZE 17
+extern PhiStatus phi_fingerprint(const uint8_t *key, size_t len, char *out);
+
+/*
+ * RFC 4648 base64 with padding, and hexadecimal.  Decoding is strict: no white
+ * space, no missing padding, no unused bits set; PHI_MALFORMED otherwise.
+ * phi_base64_size counts the terminating zero.
+ */
+extern size_t phi_base64_size(size_t len);
+extern void phi_base64_encode(const uint8_t *data, size_t len, char *out);
+extern PhiStatus phi_base64_decode(const char *text, size_t len,
+								   uint8_t *out, size_t room, size_t *used);
+extern void phi_hex_encode(const uint8_t *data, size_t len, char *out);
+extern PhiStatus phi_hex_decode(const char *text, size_t len,
+								uint8_t *out, size_t room, size_t *used);
+
+#endif							/* PHI_CRYPTO_H */
