@@ -1,0 +1,55 @@
+/*
+ * compat.h
+ *		Differences between PostgreSQL 14 and 18; the only file that tests
+ *		PG_VERSION_NUM.
+ */
+#ifndef PHI_COMPAT_H
+#define PHI_COMPAT_H
+
+#include "storage/proc.h"
+#include "utils/guc.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* Settings that begin with "phi." and are unknown are refused from 15 on. */
+#if PG_VERSION_NUM < 150000
+#define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+/* From 15 on shared memory is asked for in a hook, when MaxBackends is known. */
+#if PG_VERSION_NUM >= 150000
+#define PHI_SHMEM_REQUEST_HOOK
+#endif
+
+/* The "extra" of a check hook is malloc'ed until 15, guc_malloc'ed from 16. */
+#if PG_VERSION_NUM < 160000
+#define phi_guc_malloc(size) malloc(size)
+#define phi_guc_free(ptr) free(ptr)
+#else
+#define phi_guc_malloc(size) guc_malloc(LOG, size)
+#define phi_guc_free(ptr) guc_free(ptr)
+#endif
+
+/* A number below MaxBackends for each backend's slot in shared memory. */
+#if PG_VERSION_NUM < 170000
+#define PhiProcNumber(proc) ((proc)->pgprocno)
+#else
+#define PhiProcNumber(proc) GetNumberFromPGProc(proc)
+#endif
+
+/* Where ANALYZE keeps a column's statistics target moved in 17. */
+#if PG_VERSION_NUM < 170000
+#define PhiStatisticsTarget(stats) ((stats)->attr->attstattarget)
+#else
+#define PhiStatisticsTarget(stats) ((stats)->attstattarget)
+#endif
+
+/* The local transaction id moved in 17. */
+#if PG_VERSION_NUM < 170000
+#define PhiLocalXid() (MyProc->lxid)
+#else
+#define PhiLocalXid() (MyProc->vxid.lxid)
+#endif
+
+#endif							/* PHI_COMPAT_H */

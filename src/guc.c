@@ -1,0 +1,127 @@
+/*
+ * guc.c
+ *		Every setting of the extension.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+#include "compat.h"
+#include "guc.h"
+#include "session/session.h"
+
+int			phi_suite = 1;
+int			phi_key_provider = 0;
+char	   *phi_key_directory = NULL;
+int			phi_keyring_size = 1000;
+int			phi_compress_above = 1024;
+int			phi_hidden_value = PHI_HIDDEN_ERROR;
+int			phi_result_as_base = PHI_RESULT_AUTO;
+bool		phi_allow_ordered_index = false;
+bool		phi_allow_core_dumps = false;
+
+static char *clinic = NULL;
+
+/* Values are the suite ids of docs/format.md. */
+static const struct config_enum_entry suites[] = {
+	{"xaes-256-gcm", 1, false},
+	{"camellia-256-ctr-hmac-sha-256", 2, false},
+	{"xchacha20-poly1305", 3, false},
+	{NULL, 0, false}
+};
+
+/* Values index the table of providers in keys/master.c. */
+static const struct config_enum_entry providers[] = {
+	{"file", 0, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry hidden_values[] = {
+	{"error", PHI_HIDDEN_ERROR, false},
+	{"null", PHI_HIDDEN_NULL, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry results_as_base[] = {
+	{"auto", PHI_RESULT_AUTO, false},
+	{"on", PHI_RESULT_ON, false},
+	{"off", PHI_RESULT_OFF, false},
+	{NULL, 0, false}
+};
+
+/* What an application or a role may set. */
+static void
+define_session_settings(void)
+{
+	/* Authorises: see check_clinic.  Never in a file, where nobody logs in. */
+	DefineCustomStringVariable("phi.clinic",
+							   "The clinic whose values the session reads and writes.",
+							   "Accepted only if the session user was granted it with phi.grant_clinic(). Empty: the session is sealed.",
+							   &clinic, "", PGC_USERSET,
+							   GUC_DISALLOW_IN_FILE | GUC_NOT_WHILE_SEC_REST,
+							   phi_check_clinic, phi_assign_clinic, NULL);
+	DefineCustomEnumVariable("phi.hidden_value",
+							 "What a value of a class that the session does not hold reads as.",
+							 NULL, &phi_hidden_value, PHI_HIDDEN_ERROR, hidden_values,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("phi.result_as_base",
+							 "Whether encrypted columns of a client's query are returned as their base types.",
+							 "\"auto\" does so for session users who hold a grant.",
+							 &phi_result_as_base, PHI_RESULT_AUTO, results_as_base,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+/* What the superuser may set. */
+static void
+define_value_settings(void)
+{
+	DefineCustomEnumVariable("phi.suite",
+							 "The algorithm that new values and new keys are encrypted with.",
+							 "Old values stay readable whatever it is.",
+							 &phi_suite, 1, suites, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("phi.compress_above",
+							"Values longer than this are compressed with LZ4 where it helps; -1 never does.",
+							NULL, &phi_compress_above, 1024, -1, INT_MAX,
+							PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomIntVariable("phi.keyring_size",
+							"How many keys one backend keeps in memory.",
+							NULL, &phi_keyring_size, 1000, 16, 1000000,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	/* Such an index writes the order of all patients to disk. */
+	DefineCustomBoolVariable("phi.allow_ordered_index",
+							 "Allows indexes that hold encrypted values in the order of their plaintext.",
+							 "Their order is then readable to whoever reads the index.",
+							 &phi_allow_ordered_index, false, PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+}
+
+/* What only a restart changes. */
+static void
+define_server_settings(void)
+{
+	DefineCustomEnumVariable("phi.key_provider",
+							 "Where master keys come from.",
+							 NULL, &phi_key_provider, 0, providers,
+							 PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("phi.key_directory",
+							   "Directory of the master keys, outside the data directory.",
+							   "It must belong to the server's user and be closed to all others.",
+							   &phi_key_directory, "", PGC_POSTMASTER,
+							   GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	/* Decrypted values are in ordinary memory, which a core dump would hold. */
+	DefineCustomBoolVariable("phi.allow_core_dumps",
+							 "Lets a process that holds keys dump core and be traced.",
+							 NULL, &phi_allow_core_dumps, false,
+							 PGC_POSTMASTER, 0, NULL, NULL, NULL);
+}
+
+void
+phi_guc_init(void)
+{
+	define_session_settings();
+	define_value_settings();
+	define_server_settings();
+	MarkGUCPrefixReserved("phi");
+}

@@ -1,0 +1,33 @@
+/*
+ * guc.h
+ *		The extension's settings, all named phi.*.
+ */
+#ifndef PHI_GUC_H
+#define PHI_GUC_H
+
+typedef enum PhiHiddenValue
+{
+	PHI_HIDDEN_ERROR,
+	PHI_HIDDEN_NULL
+} PhiHiddenValue;
+
+typedef enum PhiResultAsBase
+{
+	PHI_RESULT_AUTO,
+	PHI_RESULT_ON,
+	PHI_RESULT_OFF
+} PhiResultAsBase;
+
+extern int	phi_suite;
+extern int	phi_key_provider;
+extern char *phi_key_directory;
+extern int	phi_keyring_size;
+extern int	phi_compress_above;
+extern int	phi_hidden_value;
+extern int	phi_result_as_base;
+extern bool phi_allow_ordered_index;
+extern bool phi_allow_core_dumps;
+
+extern void phi_guc_init(void);
+
+#endif							/* PHI_GUC_H */

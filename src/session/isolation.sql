@@ -1,0 +1,70 @@
+CREATE FUNCTION phi.isolate(relation regclass, clinic_column name) RETURNS void
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  member regclass;
+  column_type text;
+  condition text;
+BEGIN
+  IF relation IS NULL OR (SELECT relkind FROM pg_class WHERE oid = relation) NOT IN ('r', 'p') THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'wrong_object_type',
+      MESSAGE = format('%s is not a table', coalesce(relation::text, 'null'));
+  END IF;
+  SELECT format_type(atttypid, NULL) INTO column_type FROM pg_attribute
+  WHERE attrelid = relation AND attname = clinic_column AND attnum > 0 AND NOT attisdropped;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'undefined_column',
+      MESSAGE = format('column "%s" of table %s does not exist', clinic_column, relation);
+  END IF;
+  /* The session's side is cast, once a query, so that the column's index serves. */
+  condition := format('%I = (SELECT phi.current_clinic()::%s)', clinic_column, column_type);
+  /* Rows of a partition can be reached without its parent. */
+  FOR member IN
+    WITH RECURSIVE tree (oid) AS (
+      SELECT relation::oid UNION ALL
+      SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
+    ) SELECT tree.oid FROM tree
+  LOOP
+    EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', member);
+    EXECUTE format('DROP POLICY IF EXISTS phi_clinic ON %s', member);
+    EXECUTE format('DROP POLICY IF EXISTS phi_isolation ON %s', member);
+    /* Without a permissive policy no row is seen; with another, no other clinic''s. */
+    EXECUTE format('CREATE POLICY phi_clinic ON %s AS PERMISSIVE USING (%s) WITH CHECK (%2$s)', member, condition);
+    EXECUTE format('CREATE POLICY phi_isolation ON %s AS RESTRICTIVE USING (%s) WITH CHECK (%2$s)', member, condition);
+  END LOOP;
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.isolate(regclass, name) FROM PUBLIC;
+COMMENT ON FUNCTION phi.isolate(regclass, name) IS
+  'Shows and accepts only rows of the session''s clinic, compared with the named column, in a table and its partitions, also for its owner; run as the owner, who must be superuser or granted EXECUTE';
+
+CREATE FUNCTION phi.unisolate(relation regclass) RETURNS void
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  member regclass;
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = relation AND polname = 'phi_isolation') THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'undefined_object',
+      MESSAGE = format('table %s is not isolated', coalesce(relation::text, 'null')),
+      HINT = 'phi.isolate() isolates a table.';
+  END IF;
+  FOR member IN
+    WITH RECURSIVE tree (oid) AS (
+      SELECT relation::oid UNION ALL
+      SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
+    ) SELECT tree.oid FROM tree
+  LOOP
+    EXECUTE format('DROP POLICY IF EXISTS phi_clinic ON %s', member);
+    EXECUTE format('DROP POLICY IF EXISTS phi_isolation ON %s', member);
+    /* Policies of others keep row security as it is. */
+    IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = member) THEN
+      EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', member);
+    END IF;
+  END LOOP;
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.unisolate(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION phi.unisolate(regclass) IS
+  'Takes back what phi.isolate() did; ERROR 42704 when the table is not isolated';

@@ -1,0 +1,44 @@
+/*
+ * session.h
+ *		Who the session works for: its clinic and its data classes.
+ */
+#ifndef PHI_SESSION_H
+#define PHI_SESSION_H
+
+#include "utils/guc.h"
+
+typedef struct PhiSession
+{
+	int32		clinic_id;		/* 0: sealed */
+	uint32		classes;		/* PHI_CLASS_BIT()s that were granted */
+	Oid			role;			/* the session user whose grant it is */
+	uint64		epoch;			/* of the grants when they were last read */
+	GucSource	source;			/* SET, connection option, role setting */
+	char		code[FLEXIBLE_ARRAY_MEMBER];
+} PhiSession;
+
+/*
+ * The session's clinic; NULL when it is sealed.  Reads the grant again when
+ * grants have changed, so a revocation stops a session that is at work.
+ */
+extern const PhiSession *phi_session(void);
+
+/* ERROR 42501 when the session is sealed; "what" completes "cannot ...". */
+extern const PhiSession *phi_require_session(const char *what);
+
+/* Whether the session user holds a grant of any clinic. */
+extern bool phi_session_user_has_grant(void);
+
+/* Hooks of the setting phi.clinic. */
+extern bool phi_check_clinic(char **newval, void **extra, GucSource source);
+extern void phi_assign_clinic(const char *newval, void *extra);
+
+/*
+ * To be called when a literal was encrypted into a plan: the plan is good for
+ * this clinic only.
+ */
+extern void phi_session_note_literal(void);
+
+extern void phi_session_init(void);
+
+#endif							/* PHI_SESSION_H */

@@ -1,0 +1,152 @@
+/*
+ * cast.c
+ *		Casts between the encrypted types and their base types, and the
+ *		functions phi.encrypt, phi.decrypt and phi.describe.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "compat.h"
+#include "guc.h"
+#include "session/grants.h"
+#include "value/value.h"
+
+PG_FUNCTION_INFO_V1(phi_enc_to_base);
+PG_FUNCTION_INFO_V1(phi_base_to_enc);
+PG_FUNCTION_INFO_V1(phi_enc_to_enc);
+PG_FUNCTION_INFO_V1(phi_encrypt);
+PG_FUNCTION_INFO_V1(phi_describe);
+
+/*
+ * text(enctext) and so on, phi.decrypt(enctext) and so on.  NULL for a value
+ * of a class that the session does not hold, with phi.hidden_value = 'null'.
+ */
+Datum
+phi_enc_to_base(PG_FUNCTION_ARGS)
+{
+	PhiFunction *function = phi_function(fcinfo);
+	const PhiType *type = function->type;
+	PhiEnvelope envelope;
+	PhiKey	   *key;
+	PhiAccess	access;
+	Datum		value;
+
+	/* First, so that a sealed session gets one error whatever the value. */
+	if (unlikely(phi_session() == NULL))
+		phi_report_access(PHI_SEALED, 0);
+	phi_parse_datum(type, PG_GETARG_DATUM(0), &envelope);
+	key = phi_envelope_key(&envelope);
+	access = phi_access(phi_session(), key);
+	if (unlikely(access != PHI_READABLE))
+	{
+		if (access == PHI_CLASS_NOT_HELD && phi_hidden_value == PHI_HIDDEN_NULL)
+			PG_RETURN_NULL();
+		phi_report_access(access, key->class);
+	}
+	value = phi_open_datum(type, &envelope, key);
+	PG_RETURN_DATUM(phi_convert(fcinfo, function, value, type->base, function->plain));
+}
+
+/* Text that looks like an envelope is one, as in input. */
+static Datum
+from_plain(FunctionCallInfo fcinfo, PhiFunction *function, int class, bool literal)
+{
+	const PhiType *type = function->type;
+	Datum		value;
+	PhiSpan		payload;
+	uint8		scratch[8];
+
+	phi_require_session("encrypt a value");
+	value = phi_convert(fcinfo, function, PG_GETARG_DATUM(0), function->plain, type->base);
+	payload = phi_payload_from(type, value, scratch);
+	if (!literal && type->kind == PHI_PAYLOAD_BYTES && phi_is_envelope_text(payload))
+		return phi_accept_text(type, payload, class);
+	return phi_seal_payload(type, payload, class < 0 ? PHI_CLASS_GENERAL : class);
+}
+
+/*
+ * enctext(text, integer, boolean) and so on: encrypts for the column's class
+ * at once.  An envelope in text form passes a sealed session, as in input.
+ */
+Datum
+phi_base_to_enc(PG_FUNCTION_ARGS)
+{
+	PhiFunction *function = phi_function(fcinfo);
+	const PhiType *type = function->type;
+
+	if (type->kind == PHI_PAYLOAD_BYTES && phi_session() == NULL)
+	{
+		PhiSpan		text = phi_payload_from(type, PG_GETARG_DATUM(0), NULL);
+
+		if (phi_is_envelope_text(text))
+			PG_RETURN_DATUM(phi_accept_text(type, text, PG_GETARG_INT32(1)));
+	}
+	PG_RETURN_DATUM(from_plain(fcinfo, function, PG_GETARG_INT32(1), false));
+}
+
+/* phi.encrypt(text, text) and so on: takes its argument literally */
+Datum
+phi_encrypt(PG_FUNCTION_ARGS)
+{
+	PhiFunction *function = phi_function(fcinfo);
+	char	   *class = text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+	PG_RETURN_DATUM(from_plain(fcinfo, function, phi_class_by_label(class), true));
+}
+
+/* enctext(enctext, integer, boolean) and so on: moves to the column's class */
+Datum
+phi_enc_to_enc(PG_FUNCTION_ARGS)
+{
+	int32		class = PG_GETARG_INT32(1);
+
+	if (class < 0)
+		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
+	PG_RETURN_DATUM(phi_move_to_class(phi_function(fcinfo)->type,
+									  PG_GETARG_DATUM(0), class));
+}
+
+/*
+ * phi.describe(enctext) and so on returns (key_id int, clinic text, class text,
+ *		version int, suite text, type text, bytes int)
+ *
+ * From the header alone; clinic, class and version are NULL when the key is
+ * not in phi.data_key.
+ */
+Datum
+phi_describe(PG_FUNCTION_ARGS)
+{
+	struct varlena *bytes = PG_GETARG_VARLENA_PP(0);
+	const PhiType *type = phi_function(fcinfo)->type;
+	TupleDesc	desc;
+	Datum		values[7] = {0};
+	bool		nulls[7] = {false};
+	PhiEnvelope envelope;
+	PhiKey	   *key;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	phi_parse_datum(type, PointerGetDatum(bytes), &envelope);
+	key = phi_key_by_id(envelope.key_id);
+	if (key != NULL)
+	{
+		int32		clinic_id = key->clinic_id;
+
+		values[2] = CStringGetTextDatum(phi_class_label(key->class));
+		values[3] = Int32GetDatum(key->version);
+		values[1] = CStringGetTextDatum(phi_clinic_code(clinic_id));
+	}
+	else
+		nulls[1] = nulls[2] = nulls[3] = true;
+	values[0] = Int32GetDatum((int32) envelope.key_id);
+	values[4] = CStringGetTextDatum(envelope.suite->name);
+	values[5] = CStringGetTextDatum(format_type_be(type->base));
+	values[6] = Int32GetDatum(VARSIZE_ANY_EXHDR(bytes));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
+}

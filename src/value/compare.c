@@ -1,0 +1,230 @@
+/*
+ * compare.c
+ *		Operators, and support functions of the operator classes.
+ *
+ * Equality asks for no right where the answer tells nothing: two values of one
+ * clinic and one class are compared whoever asks, so that indexes and
+ * constraints work in a sealed session too.  Across classes, and with a
+ * plaintext, one who may not read a value must not be able to guess it: there
+ * such a value equals nothing.  It equals nothing rather than raising an
+ * error, because "=" is LEAKPROOF: row security lets it see rows that the
+ * session never gets.
+ *
+ * Order tells more than equality, so it takes the right to read both values.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/typcache.h"
+
+#include "compat.h"
+#include "guc.h"
+#include "value/value.h"
+
+PG_FUNCTION_INFO_V1(phi_enc_eq);
+PG_FUNCTION_INFO_V1(phi_enc_ne);
+PG_FUNCTION_INFO_V1(phi_enc_lt);
+PG_FUNCTION_INFO_V1(phi_enc_le);
+PG_FUNCTION_INFO_V1(phi_enc_gt);
+PG_FUNCTION_INFO_V1(phi_enc_ge);
+PG_FUNCTION_INFO_V1(phi_enc_cmp);
+PG_FUNCTION_INFO_V1(phi_enc_equalimage);
+
+/* One operand of a comparison. */
+typedef struct Operand
+{
+	bool		encrypted;
+	int32		clinic_id;
+	int			class;
+	PhiAccess	access;
+	PhiEnvelope envelope;
+	Datum		datum;
+} Operand;
+
+static void
+read_operand(FunctionCallInfo fcinfo, PhiFunction *function, int n, Operand *operand)
+{
+	PhiKey	   *key;
+
+	operand->datum = PG_GETARG_DATUM(n);
+	operand->encrypted = function->arg[n] != NULL;
+	if (!operand->encrypted)
+	{
+		phi_require_session("compare an encrypted value with a plain one");
+		return;
+	}
+	phi_parse_datum(function->type, operand->datum, &operand->envelope);
+	key = phi_envelope_key(&operand->envelope);
+	operand->clinic_id = key->clinic_id;
+	operand->class = key->class;
+	operand->access = phi_access(phi_session(), key);
+}
+
+/* The operand as a value of the base type. */
+static Datum
+plain_value(FunctionCallInfo fcinfo, PhiFunction *function, Operand *operand)
+{
+	if (!operand->encrypted)
+		return phi_convert(fcinfo, function, operand->datum, function->plain,
+						   function->type->base);
+	return phi_open_datum(function->type, &operand->envelope,
+						  phi_envelope_key(&operand->envelope));
+}
+
+static PhiSpan
+plain_bytes(FunctionCallInfo fcinfo, PhiFunction *function, Operand *operand,
+			PhiOpened *opened)
+{
+	opened->far = NULL;
+	if (operand->encrypted)
+		phi_open_envelope(&operand->envelope, phi_envelope_key(&operand->envelope), opened);
+	else
+		opened->payload = phi_payload_from(function->type,
+										   plain_value(fcinfo, function, operand),
+										   opened->near);
+	return opened->payload;
+}
+
+/* Whether the answer to "are they equal?" may depend on the plaintext. */
+static bool
+may_compare(const Operand *a, const Operand *b)
+{
+	if (a->encrypted && b->encrypted)
+	{
+		if (a->clinic_id != b->clinic_id)
+			return false;
+		if (a->class == b->class)
+			return true;
+		/* Nobody can make values of his own in a sealed session. */
+		if (a->access == PHI_SEALED)
+			return superuser();
+	}
+	return (!a->encrypted || a->access == PHI_READABLE) &&
+		(!b->encrypted || b->access == PHI_READABLE);
+}
+
+static bool
+equal_bytes(FunctionCallInfo fcinfo, PhiFunction *function, Operand *a, Operand *b)
+{
+	PhiOpened	open_a;
+	PhiOpened	open_b;
+	PhiSpan		bytes_a = plain_bytes(fcinfo, function, a, &open_a);
+	PhiSpan		bytes_b = plain_bytes(fcinfo, function, b, &open_b);
+	bool		equal = bytes_a.len == bytes_b.len &&
+		memcmp(bytes_a.ptr, bytes_b.ptr, bytes_a.len) == 0;
+
+	phi_close(&open_a);
+	phi_close(&open_b);
+	return equal;
+}
+
+static int
+compare_values(FunctionCallInfo fcinfo, PhiFunction *function, Operand *a, Operand *b)
+{
+	TypeCacheEntry *base = lookup_type_cache(function->type->base,
+											 TYPECACHE_CMP_PROC_FINFO);
+	Datum		value_a = plain_value(fcinfo, function, a);
+	Datum		value_b = plain_value(fcinfo, function, b);
+
+	return DatumGetInt32(FunctionCall2Coll(&base->cmp_proc_finfo, PG_GET_COLLATION(),
+										   value_a, value_b));
+}
+
+static bool
+is_equal(FunctionCallInfo fcinfo)
+{
+	PhiFunction *function = phi_function(fcinfo);
+	Operand		a;
+	Operand		b;
+
+	read_operand(fcinfo, function, 0, &a);
+	read_operand(fcinfo, function, 1, &b);
+	if (!may_compare(&a, &b))
+		return false;
+	if (function->type->bytewise)
+		return equal_bytes(fcinfo, function, &a, &b);
+	return compare_values(fcinfo, function, &a, &b) == 0;
+}
+
+/* An ordered index, where allowed, is kept by sessions of every clinic. */
+static void
+require_order(const Operand *operand)
+{
+	if (operand->encrypted && operand->access != PHI_READABLE && !phi_allow_ordered_index)
+		phi_report_access(operand->access, operand->class);
+}
+
+static int
+order(FunctionCallInfo fcinfo)
+{
+	PhiFunction *function = phi_function(fcinfo);
+	Operand		a;
+	Operand		b;
+
+	read_operand(fcinfo, function, 0, &a);
+	read_operand(fcinfo, function, 1, &b);
+	require_order(&a);
+	require_order(&b);
+	return compare_values(fcinfo, function, &a, &b);
+}
+
+/* enctexteq(enctext, enctext), enctexteq(enctext, text) and so on */
+Datum
+phi_enc_eq(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(is_equal(fcinfo));
+}
+
+Datum
+phi_enc_ne(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(!is_equal(fcinfo));
+}
+
+Datum
+phi_enc_lt(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(order(fcinfo) < 0);
+}
+
+Datum
+phi_enc_le(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(order(fcinfo) <= 0);
+}
+
+Datum
+phi_enc_gt(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(order(fcinfo) > 0);
+}
+
+Datum
+phi_enc_ge(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(order(fcinfo) >= 0);
+}
+
+Datum
+phi_enc_cmp(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(order(fcinfo));
+}
+
+/*
+ * Support function 4 of the ordered class, which the server calls when it
+ * builds an index: the one place to refuse it.  ERROR 0A000 unless allowed.
+ * The answer is no: equal values have different envelopes.
+ */
+Datum
+phi_enc_equalimage(PG_FUNCTION_ARGS)
+{
+	if (!phi_allow_ordered_index)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("ordered indexes on encrypted columns are not allowed"),
+				 errdetail("Such an index tells the order of all values to whoever reads it."),
+				 errhint("Use CREATE INDEX ... USING hash, or, as superuser, SET phi.allow_ordered_index = on.")));
+	PG_RETURN_BOOL(false);
+}

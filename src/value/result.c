@@ -1,0 +1,323 @@
+/*
+ * result.c
+ *		Results that look like base types.
+ *
+ * Clients switch on the type of a result column, and know nothing of ours.  So
+ * the encrypted output columns of a query that a client sends are cast to
+ * their base types while the query is analysed: SELECT and RETURNING at top
+ * level, also when prepared, explained or declared as a cursor.  Queries
+ * inside functions, COPY, CREATE TABLE AS and INSERT ... SELECT stay as they
+ * are.  Whether it is done depends on the user's grants and on settings, never
+ * on the clinic of the moment: the result type of a prepared statement must
+ * not change.
+ */
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/planner.h"
+#include "parser/analyze.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_collate.h"
+#include "tcop/utility.h"
+
+#include "compat.h"
+#include "guc.h"
+#include "value/value.h"
+
+static post_parse_analyze_hook_type prev_analyze = NULL;
+static planner_hook_type prev_planner = NULL;
+static ExecutorStart_hook_type prev_start = NULL;
+static ExecutorRun_hook_type prev_run = NULL;
+static ExecutorFinish_hook_type prev_finish = NULL;
+static ProcessUtility_hook_type prev_utility = NULL;
+
+/* Planner, executor and utility commands that we are inside of. */
+static int	depth = 0;
+
+static bool
+is_encrypted(const TargetEntry *entry)
+{
+	return !entry->resjunk && phi_type_by_oid(exprType((Node *) entry->expr)) != NULL;
+}
+
+static bool
+has_encrypted(List *targets)
+{
+	ListCell   *cell;
+
+	foreach(cell, targets)
+	{
+		if (is_encrypted(lfirst_node(TargetEntry, cell)))
+			return true;
+	}
+	return false;
+}
+
+static Expr *
+cast_to_base(Expr *expr)
+{
+	Oid			from = exprType((Node *) expr);
+	Node	   *cast;
+
+	cast = coerce_to_target_type(NULL, (Node *) expr, from,
+								 phi_type_by_oid(from)->base, -1,
+								 COERCION_EXPLICIT, COERCE_IMPLICIT_CAST, -1);
+	assign_expr_collations(NULL, cast);
+	return (Expr *) cast;
+}
+
+/*
+ * Casts in place.  A column that is also sorted or grouped by leaves a hidden
+ * copy behind, which is what the clauses then refer to.
+ */
+static List *
+cast_targets(List *targets)
+{
+	List	   *hidden = NIL;
+	int			n = list_length(targets);
+	ListCell   *cell;
+
+	foreach(cell, targets)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, cell);
+
+		if (!is_encrypted(entry))
+			continue;
+		if (entry->ressortgroupref != 0)
+		{
+			TargetEntry *copy = makeTargetEntry(copyObject(entry->expr), ++n, NULL, true);
+
+			copy->ressortgroupref = entry->ressortgroupref;
+			entry->ressortgroupref = 0;
+			hidden = lappend(hidden, copy);
+		}
+		entry->expr = cast_to_base(entry->expr);
+	}
+	return list_concat(targets, hidden);
+}
+
+/* The query as a subquery: SELECT with a cast of each column from (query). */
+static void
+wrap_query(Query *query)
+{
+	Query	   *inner = makeNode(Query);
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	RangeTblRef *ref = makeNode(RangeTblRef);
+	List	   *names = NIL;
+	List	   *targets = NIL;
+	ListCell   *cell;
+
+	memcpy(inner, query, sizeof(Query));
+	foreach(cell, inner->targetList)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, cell);
+		TargetEntry *outer;
+		Var		   *var;
+
+		if (entry->resjunk)
+			continue;
+		var = makeVarFromTargetEntry(1, entry);
+		outer = makeTargetEntry((Expr *) var, entry->resno, entry->resname, false);
+		outer->resorigtbl = entry->resorigtbl;
+		outer->resorigcol = entry->resorigcol;
+		targets = lappend(targets, outer);
+		names = lappend(names, makeString(pstrdup(entry->resname ? entry->resname : "?column?")));
+	}
+	rte->rtekind = RTE_SUBQUERY;
+	rte->subquery = inner;
+	rte->alias = rte->eref = makeAlias("result", names);
+	rte->inFromCl = true;
+	ref->rtindex = 1;
+
+	memset(query, 0, sizeof(Query));
+	NodeSetTag(query, T_Query);
+	query->commandType = CMD_SELECT;
+	query->querySource = inner->querySource;
+	query->queryId = inner->queryId;
+	query->canSetTag = inner->canSetTag;
+	query->rtable = list_make1(rte);
+	query->jointree = makeFromExpr(list_make1(ref), NULL);
+	query->targetList = cast_targets(targets);
+	query->stmt_location = inner->stmt_location;
+	query->stmt_len = inner->stmt_len;
+}
+
+static void
+cast_results(Query *query)
+{
+	if (query->returningList != NIL)
+	{
+		if (has_encrypted(query->returningList))
+			query->returningList = cast_targets(query->returningList);
+		return;
+	}
+	if (query->commandType != CMD_SELECT || !has_encrypted(query->targetList))
+		return;
+	if (query->setOperations == NULL && query->distinctClause == NIL)
+		query->targetList = cast_targets(query->targetList);
+	else if (!query->hasModifyingCTE)	/* must stay at top level */
+		wrap_query(query);
+}
+
+static bool
+wanted(void)
+{
+	if (phi_result_as_base == PHI_RESULT_AUTO)
+		return phi_session_user_has_grant();
+	return phi_result_as_base == PHI_RESULT_ON;
+}
+
+/* The query that a utility command runs for the client; NULL if none. */
+static Query *
+query_of_client(Query *query)
+{
+	Node	   *inner = NULL;
+
+	if (query->commandType != CMD_UTILITY)
+		return query;
+	if (IsA(query->utilityStmt, DeclareCursorStmt))
+		inner = ((DeclareCursorStmt *) query->utilityStmt)->query;
+	else if (IsA(query->utilityStmt, ExplainStmt))
+		inner = ((ExplainStmt *) query->utilityStmt)->query;
+	if (inner == NULL || !IsA(inner, Query) || ((Query *) inner)->commandType == CMD_UTILITY)
+		return NULL;
+	return (Query *) inner;
+}
+
+static void
+analyze(ParseState *pstate, Query *query, JumbleState *jstate)
+{
+	Query	   *of_client;
+
+	if (prev_analyze)
+		prev_analyze(pstate, query, jstate);
+	if (depth > 0)
+		return;
+	of_client = query_of_client(query);
+	if (of_client != NULL && wanted())
+		cast_results(of_client);
+}
+
+static PlannedStmt *
+plan(Query *query, const char *text, int options, ParamListInfo params)
+{
+	PlannedStmt *result;
+
+	depth++;
+	PG_TRY();
+	{
+		result = prev_planner ? prev_planner(query, text, options, params) :
+			standard_planner(query, text, options, params);
+	}
+	PG_FINALLY();
+	{
+		depth--;
+	}
+	PG_END_TRY();
+	return result;
+}
+
+static void
+start(QueryDesc *query, int flags)
+{
+	depth++;
+	PG_TRY();
+	{
+		if (prev_start)
+			prev_start(query, flags);
+		else
+			standard_ExecutorStart(query, flags);
+	}
+	PG_FINALLY();
+	{
+		depth--;
+	}
+	PG_END_TRY();
+}
+
+static void
+run(QueryDesc *query, ScanDirection direction, uint64 count, bool once)
+{
+	depth++;
+	PG_TRY();
+	{
+		if (prev_run)
+			prev_run(query, direction, count, once);
+		else
+			standard_ExecutorRun(query, direction, count, once);
+	}
+	PG_FINALLY();
+	{
+		depth--;
+	}
+	PG_END_TRY();
+}
+
+static void
+finish(QueryDesc *query)
+{
+	depth++;
+	PG_TRY();
+	{
+		if (prev_finish)
+			prev_finish(query);
+		else
+			standard_ExecutorFinish(query);
+	}
+	PG_FINALLY();
+	{
+		depth--;
+	}
+	PG_END_TRY();
+}
+
+/* Commands that run a query whose result goes to the client. */
+static bool
+is_transparent(Node *statement)
+{
+	return IsA(statement, PrepareStmt) || IsA(statement, ExecuteStmt) ||
+		IsA(statement, DeclareCursorStmt) || IsA(statement, ExplainStmt);
+}
+
+static void
+utility(PlannedStmt *statement, const char *text, bool read_only,
+		ProcessUtilityContext context, ParamListInfo params,
+		QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+{
+	const int	step = is_transparent(statement->utilityStmt) ? 0 : 1;
+
+	depth += step;
+	PG_TRY();
+	{
+		if (prev_utility)
+			prev_utility(statement, text, read_only, context, params,
+						 environment, dest, completion);
+		else
+			standard_ProcessUtility(statement, text, read_only, context, params,
+									environment, dest, completion);
+	}
+	PG_FINALLY();
+	{
+		depth -= step;
+	}
+	PG_END_TRY();
+}
+
+void
+phi_result_init(void)
+{
+	prev_analyze = post_parse_analyze_hook;
+	post_parse_analyze_hook = analyze;
+	prev_planner = planner_hook;
+	planner_hook = plan;
+	prev_start = ExecutorStart_hook;
+	ExecutorStart_hook = start;
+	prev_run = ExecutorRun_hook;
+	ExecutorRun_hook = run;
+	prev_finish = ExecutorFinish_hook;
+	ExecutorFinish_hook = finish;
+	prev_utility = ProcessUtility_hook;
+	ProcessUtility_hook = utility;
+}

@@ -1,0 +1,218 @@
+/*
+ * search.c
+ *		What a hash index stores of a value: 32 bits of a keyed PRF of the
+ *		plaintext, under the search key of the value's clinic.
+ *
+ * Equal plaintexts of a clinic have equal bits whatever their class and key
+ * version.  A plain value is hashed for the session's clinic, so that it finds
+ * that clinic's values.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "commands/vacuum.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/typcache.h"
+
+#include "compat.h"
+#include "value/value.h"
+
+PG_FUNCTION_INFO_V1(phi_enc_hash);
+PG_FUNCTION_INFO_V1(phi_base_hash);
+PG_FUNCTION_INFO_V1(phi_enc_typanalyze);
+
+static uint64
+prf(int32 clinic_id, PhiSpan data)
+{
+	PhiKey	   *key = phi_key_active(clinic_id, PHI_CLASS_SEARCH);
+	PhiStatus	status;
+	uint64_t	result;
+
+	if (key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("clinic %d has no active search key", clinic_id)));
+	status = phi_prf64(phi_key_secret(key), data, &result);
+	if (status != PHI_OK)
+		phi_report_envelope(status);
+	return result;
+}
+
+/*
+ * Equal numerics and jsonbs can have different payloads; the base type's own
+ * hash, which agrees with its equality, stands in for them.
+ */
+static uint64
+prf_of_value(const PhiType *type, int32 clinic_id, Datum value)
+{
+	TypeCacheEntry *base = lookup_type_cache(type->base,
+											 TYPECACHE_HASH_EXTENDED_PROC_FINFO);
+	uint64		hash = DatumGetUInt64(FunctionCall2(&base->hash_extended_proc_finfo,
+													value, UInt64GetDatum(0)));
+
+	return prf(clinic_id, (PhiSpan) {(uint8 *) &hash, sizeof(hash)});
+}
+
+static uint64
+prf_of_envelope(const PhiType *type, const PhiEnvelope *envelope, PhiKey *key)
+{
+	int32		clinic_id = key->clinic_id;
+	PhiOpened	opened;
+	uint64		result;
+
+	if (!type->bytewise)
+		return prf_of_value(type, clinic_id, phi_open_datum(type, envelope, key));
+	phi_open_envelope(envelope, key, &opened);
+	result = prf(clinic_id, opened.payload);
+	phi_close(&opened);
+	return result;
+}
+
+/* hashenctext(enctext) and so on; support function 1 of the hash class */
+Datum
+phi_enc_hash(PG_FUNCTION_ARGS)
+{
+	const PhiType *type = phi_function(fcinfo)->type;
+	PhiEnvelope envelope;
+
+	phi_parse_datum(type, PG_GETARG_DATUM(0), &envelope);
+	PG_RETURN_INT32((int32) prf_of_envelope(type, &envelope, phi_envelope_key(&envelope)));
+}
+
+/* hashenctext(text), hashencbigint(integer) and so on: of a plain value */
+Datum
+phi_base_hash(PG_FUNCTION_ARGS)
+{
+	PhiFunction *function = phi_function(fcinfo);
+	const PhiType *type = function->type;
+	int32		clinic_id = phi_require_session("search encrypted values")->clinic_id;
+	Datum		value = phi_convert(fcinfo, function, PG_GETARG_DATUM(0),
+									function->plain, type->base);
+	uint8		scratch[8];
+
+	if (!type->bytewise)
+		PG_RETURN_INT32((int32) prf_of_value(type, clinic_id, value));
+	PG_RETURN_INT32((int32) prf(clinic_id, phi_payload_from(type, value, scratch)));
+}
+
+/* Sampled values that the server asks to be counted; see compute_stats. */
+typedef struct Sample
+{
+	int			n;				/* values hashed */
+	int			nulls;
+	double		width;			/* total, in bytes */
+	uint64	   *hashes;
+	bool		countable;		/* all keys were to be had */
+} Sample;
+
+static void
+add_to_sample(Sample *sample, const PhiType *type, Datum value)
+{
+	PhiEnvelope envelope;
+	PhiKey	   *key;
+
+	sample->width += VARSIZE_ANY(DatumGetPointer(value));
+	if (!sample->countable)
+		return;
+	phi_parse_datum(type, value, &envelope);
+	key = phi_key_by_id(envelope.key_id);
+	if (key == NULL || !phi_key_available(key))
+		sample->countable = false;
+	else
+		sample->hashes[sample->n++] = prf_of_envelope(type, &envelope, key);
+}
+
+static int
+compare_hashes(const void *a, const void *b)
+{
+	uint64		x = *(const uint64 *) a;
+	uint64		y = *(const uint64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * Number of distinct values by the Duj1 estimator (Haas and Stokes, 1998), as
+ * the server uses it; negative: as a share of the rows.
+ */
+static float4
+count_distinct(Sample *sample, double totalrows)
+{
+	double		n = sample->n;
+	double		d = 0;
+	double		once = 0;
+	double		estimate;
+
+	qsort(sample->hashes, sample->n, sizeof(uint64), compare_hashes);
+	for (int i = 0, run = 1; i < sample->n; i++, run++)
+	{
+		if (i + 1 < sample->n && sample->hashes[i] == sample->hashes[i + 1])
+			continue;
+		d++;
+		once += run == 1;
+		run = 0;
+	}
+	if (once == d)
+		return -1.0;
+	estimate = n * d / ((n - once) + once * n / totalrows);
+	estimate = Min(Max(estimate, d), totalrows);
+	return estimate > 0.1 * totalrows ? -(estimate / totalrows) : floor(estimate + 0.5);
+}
+
+/*
+ * Null fraction, width and distinct count.  No sample values are kept: they
+ * would be copies of ciphertext, in plaintext order, that a rekey would miss.
+ */
+static void
+compute_stats(VacAttrStatsP stats, AnalyzeAttrFetchFunc fetch, int rows,
+			  double totalrows)
+{
+	const PhiType *type = phi_type_by_oid(stats->attrtypid);
+	Sample		sample = {.countable = true};
+	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext,
+													  "pg_phi analyze",
+													  ALLOCSET_DEFAULT_SIZES);
+
+	sample.hashes = palloc(Max(rows, 1) * sizeof(uint64));
+	for (int i = 0; i < rows; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(row_context);
+		bool		isnull;
+		Datum		value = fetch(stats, i, &isnull);
+
+		vacuum_delay_point();
+		if (isnull)
+			sample.nulls++;
+		else
+			add_to_sample(&sample, type, value);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(row_context);
+	}
+	MemoryContextDelete(row_context);
+	if (rows == 0)
+		return;
+	stats->stats_valid = true;
+	stats->stanullfrac = (float4) sample.nulls / rows;
+	if (rows > sample.nulls)
+		stats->stawidth = sample.width / (rows - sample.nulls);
+	if (sample.countable && sample.n > 0)
+		stats->stadistinct = count_distinct(&sample, totalrows * (1.0 - stats->stanullfrac));
+}
+
+/* enctypanalyze(internal) returns boolean */
+Datum
+phi_enc_typanalyze(PG_FUNCTION_ARGS)
+{
+	VacAttrStats *stats = (VacAttrStats *) PG_GETARG_POINTER(0);
+
+	if (phi_type_by_oid(stats->attrtypid) == NULL)
+		PG_RETURN_BOOL(false);
+	if (PhiStatisticsTarget(stats) < 0)
+		PhiStatisticsTarget(stats) = default_statistics_target;
+	stats->compute_stats = compute_stats;
+	stats->minrows = 300 * PhiStatisticsTarget(stats);
+	PG_RETURN_BOOL(true);
+}

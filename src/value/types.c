@@ -1,0 +1,280 @@
+/*
+ * types.c
+ *		The eight encrypted types: one row each, and what differs by type.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "parser/parse_coerce.h"
+#include "port/pg_bswap.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "value/types.h"
+#include "value/value.h"
+
+#define JSONB_VERSION 1			/* as in jsonb_send */
+
+static PhiType types[] = {
+	{1, "enctext", TEXTOID, PHI_PAYLOAD_BYTES, 0, true},
+	{2, "encbytea", BYTEAOID, PHI_PAYLOAD_BYTES, 0, true},
+	{3, "encjsonb", JSONBOID, PHI_PAYLOAD_JSONB, 0, false},
+	{4, "encbigint", INT8OID, PHI_PAYLOAD_INTEGER, 8, true},
+	{5, "encnumeric", NUMERICOID, PHI_PAYLOAD_NUMERIC, 0, false},
+	{6, "encdate", DATEOID, PHI_PAYLOAD_INTEGER, 4, true},
+	{7, "enctimestamptz", TIMESTAMPTZOID, PHI_PAYLOAD_INTEGER, 8, true},
+	{8, "encboolean", BOOLOID, PHI_PAYLOAD_INTEGER, 1, true},
+};
+
+static bool loaded = false;
+
+/* The base types are built in, so what is looked up here never changes. */
+static void
+load_base(PhiType *type)
+{
+	Oid			function;
+	bool		varlena;
+
+	getTypeInputInfo(type->base, &function, &type->ioparam);
+	fmgr_info_cxt(function, &type->in, TopMemoryContext);
+	getTypeOutputInfo(type->base, &function, &varlena);
+	fmgr_info_cxt(function, &type->out, TopMemoryContext);
+	getTypeBinaryInputInfo(type->base, &function, &type->ioparam);
+	fmgr_info_cxt(function, &type->recv, TopMemoryContext);
+	getTypeBinaryOutputInfo(type->base, &function, &varlena);
+	fmgr_info_cxt(function, &type->send, TopMemoryContext);
+}
+
+static void
+load_types(void)
+{
+	for (int i = 0; i < lengthof(types); i++)
+	{
+		PhiType    *type = &types[i];
+
+		if (type->in.fn_oid == InvalidOid)
+			load_base(type);
+		type->oid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									PointerGetDatum(type->name),
+									ObjectIdGetDatum(PG_CATALOG_NAMESPACE));
+		type->array_oid = get_array_type(type->oid);
+	}
+	loaded = true;
+}
+
+/* The extension may have been dropped and created again. */
+static void
+types_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	loaded = false;
+}
+
+void
+phi_types_init(void)
+{
+	CacheRegisterSyscacheCallback(TYPEOID, types_changed, (Datum) 0);
+}
+
+const PhiType *
+phi_type_by_oid(Oid oid)
+{
+	if (!loaded)
+		load_types();
+	for (int i = 0; i < lengthof(types); i++)
+	{
+		if (types[i].oid == oid)
+			return &types[i];
+	}
+	return NULL;
+}
+
+const PhiType *
+phi_type_by_id(uint8 id)
+{
+	if (!loaded)
+		load_types();
+	return id >= 1 && id <= lengthof(types) ? &types[id - 1] : NULL;
+}
+
+/* hashencbigint(integer) hashes an integer as the encbigint it would equal. */
+static const PhiType *
+type_of_hash(Oid function)
+{
+	const char *name = get_func_name(function);
+
+	for (int i = 0; i < lengthof(types); i++)
+	{
+		if (strncmp(name, "hash", 4) == 0 && strcmp(name + 4, types[i].name) == 0)
+			return &types[i];
+	}
+	return NULL;
+}
+
+static PhiFunction *
+resolve(FmgrInfo *flinfo)
+{
+	PhiFunction *function = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(PhiFunction));
+	Oid		   *args;
+	int			nargs;
+	Oid			result = get_func_signature(flinfo->fn_oid, &args, &nargs);
+
+	for (int i = 0; i < Min(nargs, 2); i++)
+	{
+		function->arg[i] = phi_type_by_oid(args[i]);
+		if (function->arg[i] == NULL && function->plain == InvalidOid)
+			function->plain = args[i];
+	}
+	function->result = phi_type_by_oid(result);
+	if (nargs == 1 && function->result == NULL)
+		function->plain = result;
+	function->type = function->arg[0] ? function->arg[0] :
+		function->arg[1] ? function->arg[1] : function->result;
+	if (function->type == NULL)
+		function->type = type_of_hash(flinfo->fn_oid);
+	if (function->type == NULL)
+		elog(ERROR, "function %u has no argument or result of an encrypted type",
+			 flinfo->fn_oid);
+	return function;
+}
+
+PhiFunction *
+phi_function(FunctionCallInfo fcinfo)
+{
+	FmgrInfo   *flinfo = fcinfo->flinfo;
+
+	if (unlikely(flinfo->fn_extra == NULL))
+		flinfo->fn_extra = resolve(flinfo);
+	return (PhiFunction *) flinfo->fn_extra;
+}
+
+/*
+ * Casts a value of "from" to "to", two types that are not encrypted and of
+ * which one is the function's base type.
+ */
+Datum
+phi_convert(FunctionCallInfo fcinfo, PhiFunction *function, Datum value,
+			Oid from, Oid to)
+{
+	if (from == to)
+		return value;
+	if (!function->conversion_known)
+	{
+		Oid			cast;
+
+		switch (find_coercion_pathway(to, from, COERCION_EXPLICIT, &cast))
+		{
+			case COERCION_PATH_FUNC:
+				fmgr_info_cxt(cast, &function->convert, fcinfo->flinfo->fn_mcxt);
+				function->converts = true;
+				break;
+			case COERCION_PATH_RELABELTYPE:
+				break;
+			default:
+				elog(ERROR, "no cast from type %u to type %u", from, to);
+		}
+		function->conversion_known = true;
+	}
+	return function->converts ? FunctionCall1(&function->convert, value) : value;
+}
+
+static PhiSpan
+integer_payload(int width, Datum value, uint8 *scratch)
+{
+	uint64		bytes = pg_hton64((uint64) (width == 8 ? DatumGetInt64(value) :
+											width == 4 ? DatumGetInt32(value) :
+											DatumGetBool(value)));
+
+	memcpy(scratch, (uint8 *) &bytes + 8 - width, width);
+	return (PhiSpan) {scratch, width};
+}
+
+/* Not jsonb_send: that converts to the client's encoding. */
+static PhiSpan
+jsonb_payload(Datum value)
+{
+	Jsonb	   *jsonb = DatumGetJsonbP(value);
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfoChar(&text, JSONB_VERSION);
+	JsonbToCString(&text, &jsonb->root, VARSIZE(jsonb));
+	return (PhiSpan) {(uint8 *) text.data, text.len};
+}
+
+PhiSpan
+phi_payload_from(const PhiType *type, Datum value, uint8 scratch[8])
+{
+	struct varlena *bytes;
+
+	switch (type->kind)
+	{
+		case PHI_PAYLOAD_INTEGER:
+			return integer_payload(type->width, value, scratch);
+		case PHI_PAYLOAD_JSONB:
+			return jsonb_payload(value);
+		case PHI_PAYLOAD_NUMERIC:
+			value = DirectFunctionCall1(numeric_send, value);
+			break;
+		case PHI_PAYLOAD_BYTES:
+			break;
+	}
+	bytes = PG_DETOAST_DATUM_PACKED(value);
+	return (PhiSpan) {(uint8 *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)};
+}
+
+static Datum
+integer_value(int width, const uint8 *payload)
+{
+	uint64		bytes = 0;
+
+	memcpy((uint8 *) &bytes + 8 - width, payload, width);
+	bytes = pg_ntoh64(bytes);
+	if (width == 8)
+		return Int64GetDatum((int64) bytes);
+	return width == 4 ? Int32GetDatum((int32) bytes) : BoolGetDatum(bytes != 0);
+}
+
+static Datum
+numeric_value(PhiSpan payload)
+{
+	StringInfoData buf;
+
+	/* Read only: numeric_recv does not write to its buffer. */
+	buf.data = unconstify(char *, (const char *) payload.ptr);
+	buf.len = buf.maxlen = payload.len;
+	buf.cursor = 0;
+	return DirectFunctionCall3(numeric_recv, PointerGetDatum(&buf),
+							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+}
+
+Datum
+phi_payload_to(const PhiType *type, PhiSpan payload)
+{
+	switch (type->kind)
+	{
+		case PHI_PAYLOAD_BYTES:
+			return PointerGetDatum(cstring_to_text_with_len((const char *) payload.ptr,
+															payload.len));
+		case PHI_PAYLOAD_NUMERIC:
+			return numeric_value(payload);
+		case PHI_PAYLOAD_INTEGER:
+			if (payload.len == type->width)
+				return integer_value(type->width, payload.ptr);
+			break;
+		case PHI_PAYLOAD_JSONB:
+			if (payload.len > 1 && payload.ptr[0] == JSONB_VERSION)
+				return DirectFunctionCall1(jsonb_in,
+										   CStringGetDatum(pnstrdup((const char *) payload.ptr + 1,
+																	payload.len - 1)));
+			break;
+	}
+	phi_report_envelope(PHI_MALFORMED);
+	return (Datum) 0;
+}

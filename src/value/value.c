@@ -1,0 +1,321 @@
+/*
+ * value.c
+ *		Encrypted values: who may read them, opening and sealing them.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "guc.h"
+#include "value/value.h"
+
+PhiAccess
+phi_access(const PhiSession *session, const PhiKey *key)
+{
+	if (session == NULL)
+		return PHI_SEALED;
+	if (session->clinic_id != key->clinic_id || key->class < 0)
+		return PHI_OTHER_CLINIC;
+	if (!(session->classes & PHI_CLASS_BIT(key->class)))
+		return PHI_CLASS_NOT_HELD;
+	return PHI_READABLE;
+}
+
+void
+phi_report_access(PhiAccess access, int class)
+{
+	if (access == PHI_SEALED)
+		phi_require_session("decrypt a value");
+	if (access == PHI_CLASS_NOT_HELD)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for data class \"%s\"", phi_class_label(class)),
+				 errdetail("The session was not granted this class of its clinic's values."),
+				 errhint("Ask for the class with phi.grant_clinic(), or have such values read as NULL: SET phi.hidden_value = 'null'.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("encrypted value belongs to another clinic"),
+			 errhint("Open the clinic of the value with SET phi.clinic.")));
+}
+
+void
+phi_report_envelope(PhiStatus status)
+{
+	switch (status)
+	{
+		case PHI_MEMORY:
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("out of memory for encryption")));
+		case PHI_UNSUPPORTED:
+		case PHI_LIBRARY:
+			ereport(ERROR,
+					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+					 errmsg("encryption library failed"),
+					 errhint("See whether it offers the algorithm that phi.suite names.")));
+		default:
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("encrypted value is not authentic"),
+					 errdetail("It was altered or cut, or encrypted under another key than it names."),
+					 errhint("Restore the value from a backup. Plain text that begins with \"%s\" is encrypted by phi.encrypt().", PHI_PREFIX)));
+	}
+}
+
+void
+phi_parse_datum(const PhiType *type, Datum datum, PhiEnvelope *envelope)
+{
+	struct varlena *bytes = PG_DETOAST_DATUM_PACKED(datum);
+	PhiStatus	status;
+
+	status = phi_envelope_parse((uint8 *) VARDATA_ANY(bytes),
+								VARSIZE_ANY_EXHDR(bytes), envelope);
+	if (unlikely(status != PHI_OK || envelope->type != type->id))
+		phi_report_envelope(PHI_MALFORMED);
+}
+
+PhiKey *
+phi_envelope_key(const PhiEnvelope *envelope)
+{
+	PhiKey	   *key = phi_key_by_id(envelope->key_id);
+
+	if (unlikely(key == NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("encrypted value names key %u, which does not exist",
+						envelope->key_id),
+				 errhint("Restore the rows of phi.data_key from the dump that the value came from.")));
+	return key;
+}
+
+/* A body with a compressed payload; frees the body. */
+static void
+expand(const PhiPayload *payload, PhiOpened *opened)
+{
+	uint8	   *out = palloc_extended(payload->expanded, MCXT_ALLOC_HUGE);
+	PhiStatus	status = phi_payload_expand(payload, out);
+
+	if (status != PHI_OK)
+		phi_report_envelope(status);
+	phi_close(opened);
+	opened->far = out;
+	opened->payload = (PhiSpan) {out, payload->expanded};
+}
+
+void
+phi_open_envelope(const PhiEnvelope *envelope, PhiKey *key, PhiOpened *opened)
+{
+	PhiSecret  *secret = phi_key_secret(key);
+	uint8	   *body = opened->near;
+	PhiPayload	payload;
+	PhiStatus	status;
+
+	opened->far = NULL;
+	if (envelope->body.len > sizeof(opened->near))
+		body = opened->far = palloc(envelope->body.len);
+	status = phi_envelope_open(envelope, secret, body, &payload);
+	if (unlikely(status != PHI_OK))
+		phi_report_envelope(status);
+	opened->payload = payload.data;
+	if (payload.expanded > 0)
+		expand(&payload, opened);
+}
+
+void
+phi_close(PhiOpened *opened)
+{
+	if (opened->far != NULL)
+		pfree(opened->far);
+	opened->far = NULL;
+}
+
+/*
+ * Text and bytea are decrypted to where they stay: the flags fall on the last
+ * byte of the length word, which is written afterwards.
+ */
+static Datum
+open_bytes(const PhiEnvelope *envelope, PhiKey *key)
+{
+	PhiSecret  *secret = phi_key_secret(key);
+	uint8	   *value = palloc(VARHDRSZ + envelope->body.len);
+	PhiPayload	payload;
+	PhiStatus	status;
+
+	status = phi_envelope_open(envelope, secret, value + VARHDRSZ - 1, &payload);
+	if (likely(status == PHI_OK && payload.expanded == 0))
+	{
+		SET_VARSIZE(value, VARHDRSZ + payload.data.len);
+		return PointerGetDatum(value);
+	}
+	if (status == PHI_OK)
+	{
+		uint8	   *out = palloc(VARHDRSZ + payload.expanded);
+
+		status = phi_payload_expand(&payload, out + VARHDRSZ);
+		SET_VARSIZE(out, VARHDRSZ + payload.expanded);
+		pfree(value);
+		value = out;
+	}
+	if (status != PHI_OK)
+		phi_report_envelope(status);
+	return PointerGetDatum(value);
+}
+
+Datum
+phi_open_datum(const PhiType *type, const PhiEnvelope *envelope, PhiKey *key)
+{
+	PhiOpened	opened;
+	Datum		value;
+
+	if (type->kind == PHI_PAYLOAD_BYTES)
+		return open_bytes(envelope, key);
+	phi_open_envelope(envelope, key, &opened);
+	value = phi_payload_to(type, opened.payload);
+	phi_close(&opened);
+	return value;
+}
+
+PhiAccess
+phi_open_readable(const PhiType *type, Datum datum, PhiOpened *opened)
+{
+	PhiEnvelope envelope;
+	PhiKey	   *key;
+	PhiAccess	access;
+
+	phi_parse_datum(type, datum, &envelope);
+	key = phi_envelope_key(&envelope);
+	access = phi_access(phi_session(), key);
+	if (access == PHI_READABLE)
+		phi_open_envelope(&envelope, key, opened);
+	return access;
+}
+
+Datum
+phi_seal_payload(const PhiType *type, PhiSpan payload, int class)
+{
+	const PhiSession *session = phi_require_session("encrypt a value");
+	const PhiSuite *suite = phi_suite_by_id(phi_suite);
+	size_t		size = phi_envelope_size(suite, payload.len);
+	int32		clinic_id = session->clinic_id;
+	PhiKey	   *key;
+	PhiSecret  *secret;
+	PhiStatus	status;
+	uint8	   *value;
+
+	if (!(session->classes & PHI_CLASS_BIT(class)))
+		phi_report_access(PHI_CLASS_NOT_HELD, class);
+	if (!AllocSizeIsValid(VARHDRSZ + size))
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("value is too long to be encrypted"),
+				 errdetail("Its envelope would have %zu bytes.", size)));
+	value = palloc(VARHDRSZ + size);
+	phi_key_hold_for_write();
+	key = phi_key_active(clinic_id, class);
+	if (key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("clinic \"%s\" has no active key for data class \"%s\"",
+						session->code, phi_class_label(class)),
+				 errhint("A custodian makes one with phi.rotate_key().")));
+	secret = phi_key_secret(key);
+	status = phi_envelope_seal(suite, secret, key->key_id, type->id, payload,
+							   phi_compress_above, value + VARHDRSZ, &size);
+	if (status != PHI_OK)
+		phi_report_envelope(status);
+	SET_VARSIZE(value, VARHDRSZ + size);
+	return PointerGetDatum(value);
+}
+
+Datum
+phi_move_to_class(const PhiType *type, Datum datum, int class)
+{
+	PhiEnvelope envelope;
+	PhiKey	   *key;
+	PhiAccess	access;
+	PhiOpened	opened;
+	Datum		moved;
+
+	phi_parse_datum(type, datum, &envelope);
+	key = phi_key_by_id(envelope.key_id);
+	/* A sealed session restores a dump, perhaps before the keys are there. */
+	if (key == NULL && phi_session() == NULL)
+		return datum;
+	if (key == NULL)
+		key = phi_envelope_key(&envelope);
+	if (key->class == class)
+		return datum;
+	access = phi_access(phi_session(), key);
+	if (access != PHI_READABLE)
+		phi_report_access(access, key->class);
+	phi_open_envelope(&envelope, key, &opened);
+	moved = phi_seal_payload(type, opened.payload, class);
+	phi_close(&opened);
+	return moved;
+}
+
+bool
+phi_is_envelope_text(PhiSpan text)
+{
+	return text.len >= PHI_PREFIX_LEN &&
+		memcmp(text.ptr, PHI_PREFIX, PHI_PREFIX_LEN) == 0;
+}
+
+static struct varlena *
+decode_text(PhiSpan text)
+{
+	size_t		len = text.len - PHI_PREFIX_LEN;
+	size_t		room = len / 4 * 3 + 3;
+	struct varlena *envelope = palloc(VARHDRSZ + room);
+	PhiStatus	status;
+
+	status = phi_base64_decode((const char *) text.ptr + PHI_PREFIX_LEN, len,
+							   (uint8 *) VARDATA(envelope), room, &len);
+	if (status != PHI_OK)
+		phi_report_envelope(status);
+	SET_VARSIZE(envelope, VARHDRSZ + len);
+	return envelope;
+}
+
+Datum
+phi_accept_text(const PhiType *type, PhiSpan text, int class)
+{
+	Datum		datum = PointerGetDatum(decode_text(text));
+	PhiEnvelope envelope;
+	PhiKey	   *key;
+	PhiAccess	access;
+	PhiOpened	opened;
+
+	phi_parse_datum(type, datum, &envelope);
+	if (phi_session() == NULL)
+		return class < 0 ? datum : phi_move_to_class(type, datum, class);
+	key = phi_envelope_key(&envelope);
+	access = phi_access(phi_session(), key);
+	if (access != PHI_READABLE)
+		phi_report_access(access, key->class);
+	phi_open_envelope(&envelope, key, &opened);
+	phi_close(&opened);
+	return class < 0 ? datum : phi_move_to_class(type, datum, class);
+}
+
+char *
+phi_envelope_text(struct varlena *envelope, Size *len)
+{
+	Size		bytes = VARSIZE_ANY_EXHDR(envelope);
+	Size		size = phi_base64_size(bytes);
+	char	   *text = palloc_extended(PHI_PREFIX_LEN + size, MCXT_ALLOC_HUGE);
+
+	memcpy(text, PHI_PREFIX, PHI_PREFIX_LEN);
+	phi_base64_encode((uint8 *) VARDATA_ANY(envelope), bytes, text + PHI_PREFIX_LEN);
+	*len = PHI_PREFIX_LEN + size - 1;
+	return text;
+}
+
+void
+phi_value_init(void)
+{
+	phi_types_init();
+	phi_result_init();
+}

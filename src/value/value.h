@@ -1,0 +1,89 @@
+/*
+ * value.h
+ *		Encrypted values: who may read them, opening and sealing them.
+ */
+#ifndef PHI_VALUE_H
+#define PHI_VALUE_H
+
+#include "keys/keys.h"
+#include "session/session.h"
+#include "value/envelope.h"
+#include "value/types.h"
+
+#define PHI_PREFIX "phi1:"		/* of the text form of an envelope */
+#define PHI_PREFIX_LEN 5
+
+/* Whether the session may read values of a key. */
+typedef enum PhiAccess
+{
+	PHI_READABLE,
+	PHI_SEALED,
+	PHI_OTHER_CLINIC,
+	PHI_CLASS_NOT_HELD
+} PhiAccess;
+
+extern PhiAccess phi_access(const PhiSession *session, const PhiKey *key);
+
+/* ERROR 42501 for any access but PHI_READABLE. */
+extern void phi_report_access(PhiAccess access, int class) pg_attribute_noreturn();
+
+/* ERROR 22000 for a value that is altered, cut or under another key. */
+extern void phi_report_envelope(PhiStatus status) pg_attribute_noreturn();
+
+/*
+ * The envelope in a datum, which must be one of "type": ERROR 22000 if not.
+ * May detoast, so its spans need not point into the datum.
+ */
+extern void phi_parse_datum(const PhiType *type, Datum datum, PhiEnvelope *envelope);
+
+/* The key of an envelope; ERROR 22000 when there is none. */
+extern PhiKey *phi_envelope_key(const PhiEnvelope *envelope);
+
+/*
+ * Decrypted bytes.  Short ones are in "near", so that comparing needs no
+ * memory; call phi_close when done with long ones.
+ */
+typedef struct PhiOpened
+{
+	PhiSpan		payload;
+	uint8	   *far;			/* palloc'ed, or NULL */
+	uint8		near[272];
+} PhiOpened;
+
+/* Decrypts without a look at rights: that is the caller's duty. */
+extern void phi_open_envelope(const PhiEnvelope *envelope, PhiKey *key, PhiOpened *opened);
+extern void phi_close(PhiOpened *opened);
+
+/* The same, as a value of type->base. */
+extern Datum phi_open_datum(const PhiType *type, const PhiEnvelope *envelope, PhiKey *key);
+
+/* As phi_open_envelope for a whole datum, and only what the session may read. */
+extern PhiAccess phi_open_readable(const PhiType *type, Datum datum, PhiOpened *opened);
+
+/*
+ * Encrypts for the session's clinic.  ERROR 42501 when the session is sealed or
+ * does not hold the class, 54000 when the value is too long.
+ */
+extern Datum phi_seal_payload(const PhiType *type, PhiSpan payload, int class);
+
+/* Whether text is taken for an envelope. */
+extern bool phi_is_envelope_text(PhiSpan text);
+
+/*
+ * Text form to envelope, as stored.  ERROR 22000 unless it is well formed, of
+ * the type and, in a session with a clinic, authentic and readable.  Class:
+ * the column's, or -1; a readable value of another class moves to it.
+ */
+extern Datum phi_accept_text(const PhiType *type, PhiSpan text, int class);
+
+/* "phi1:" and base64, zero-terminated; *len without the zero. */
+extern char *phi_envelope_text(struct varlena *envelope, Size *len);
+
+/* The value under the key of another class, or as it is if it has it. */
+extern Datum phi_move_to_class(const PhiType *type, Datum datum, int class);
+
+extern void phi_result_init(void);
+
+extern void phi_value_init(void);
+
+#endif							/* PHI_VALUE_H */
