@@ -1,0 +1,236 @@
+/*
+ * kat_memory.c
+ *		Random numbers across forks, and the life of keys in memory.
+ */
+#define _GNU_SOURCE
+
+#include "kat.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NONCES		4000		/* more than ten pools */
+#define SECRETS		200			/* more than three chunks */
+
+static int
+compare_nonces(const void *a, const void *b)
+{
+	return memcmp(a, b, PHI_NONCE_MAX);
+}
+
+static void
+test_nonces(void)
+{
+	static uint8_t nonces[NONCES][PHI_NONCE_MAX];
+	static uint8_t big[10000];
+	bool		good = true;
+
+	for (int i = 0; i < NONCES; i++)
+		good = good && phi_random_nonce(nonces[i], PHI_NONCE_MAX) == PHI_OK;
+	qsort(nonces, NONCES, PHI_NONCE_MAX, compare_nonces);
+	for (int i = 0; i < NONCES; i++)
+		good = good && !all_zero(nonces[i], 8) && !all_zero(nonces[i] + 16, 8) &&
+			(i == 0 || memcmp(nonces[i - 1], nonces[i], PHI_NONCE_MAX) != 0);
+	ok(good, "nonces are whole and never the same");
+	ok(phi_random_nonce(big, sizeof(big)) == PHI_OK &&
+	   !all_zero(big, 16) && !all_zero(big + sizeof(big) - 16, 16),
+	   "a draw may be larger than the pool");
+	ok(phi_random_key(big, 32) == PHI_OK && phi_random_key(big + 32, 32) == PHI_OK &&
+	   memcmp(big, big + 32, 32) != 0 &&
+	   phi_random_key(big, SIZE_MAX) == PHI_MALFORMED, "keys");
+}
+
+/* The way that skips the handlers of pthread_atfork. */
+static pid_t
+raw_fork(void)
+{
+	return (pid_t) syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
+static void
+test_fork(pid_t (*how) (void), const char *name)
+{
+	uint8_t		drawn[PHI_NONCE_MAX];
+	uint8_t		childs[PHI_NONCE_MAX] = {0};
+	int			ends[2];
+	int			result = -1;
+	pid_t		child;
+
+	phi_random_nonce(drawn, sizeof(drawn));		/* the pool is full now */
+	if (pipe(ends) != 0 || (child = how()) < 0)
+	{
+		ok(false, "%s", name);
+		return;
+	}
+	if (child == 0)
+	{
+		phi_random_nonce(drawn, sizeof(drawn));
+		_exit(write(ends[1], drawn, sizeof(drawn)) == sizeof(drawn) ? 0 : 1);
+	}
+	phi_random_nonce(drawn, sizeof(drawn));
+	ok(read(ends[0], childs, sizeof(childs)) == sizeof(childs) &&
+	   waitpid(child, &result, 0) == child && result == 0 &&
+	   !all_zero(childs, sizeof(childs)) &&
+	   memcmp(drawn, childs, sizeof(drawn)) != 0,
+	   "parent and child draw different nonces after %s", name);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+void
+test_random(void)
+{
+	test_nonces();
+	test_fork(fork, "fork");
+	test_fork(raw_fork, "a bare clone");
+}
+
+static bool
+secret_zeroed(const PhiSecret *s)
+{
+	return s->derived == 0 && all_zero(s->material, sizeof(s->material)) &&
+		all_zero(s->prf_key, sizeof(s->prf_key)) &&
+		all_zero(s->suite_key[0], sizeof(s->suite_key));
+}
+
+/* Fills a secret and derives all that there is. */
+static void
+secret_use(PhiSecret *s)
+{
+	uint8_t		nonce[PHI_NONCE_MAX] = {0};
+	uint8_t		tag[PHI_TAG_MAX];
+	uint64_t	hash;
+
+	fill(s->material, sizeof(s->material), (unsigned) s->serial);
+	for (unsigned id = 1; id <= PHI_SUITE_MAX; id++)
+		phi_seal(phi_suite_by_id(id), s, nonce, (PhiSpan) {NULL, 0}, NULL, 0, tag);
+	phi_prf64(s, (PhiSpan) {NULL, 0}, &hash);
+}
+
+static void
+test_arena(PhiSecret **s)
+{
+	PhiSecret  *again;
+	uint64_t	last = 0;
+	bool		good = true;
+
+	for (int i = 0; i < SECRETS; i++)
+	{
+		s[i] = phi_secret_new();
+		good = good && s[i] != NULL && s[i]->serial > last &&
+			(uintptr_t) s[i] % 8 == 0 && secret_zeroed(s[i]);
+		last = s[i]->serial;
+		secret_use(s[i]);
+		good = good && s[i]->derived == 0xf;
+	}
+	ok(good, "secrets begin zeroed, with growing serials");
+
+	again = s[SECRETS - 1];
+	phi_secret_free(again);
+	ok(secret_zeroed(again), "a freed secret is wiped");
+	phi_secret_free(again);
+	s[SECRETS - 1] = phi_secret_new();
+	ok(s[SECRETS - 1] == again && again->serial > last && secret_zeroed(again),
+	   "its place is used again, under a new serial");
+	secret_use(again);
+	phi_secret_free(NULL);
+	phi_secret_free((PhiSecret *) ((char *) again + 1));
+	ok(again->derived == 0xf, "what is no secret is not freed");
+}
+
+/* The tag of an empty message under the derived key. */
+static void
+tag_of(const PhiSuite *suite, const uint8_t *key, uint64_t serial, uint8_t *tag)
+{
+	uint8_t		nonce[PHI_NONCE_MAX] = {0};
+
+	memset(tag, 0, PHI_TAG_MAX);
+	suite->seal(key, serial, nonce, (PhiSpan) {NULL, 0}, NULL, 0, tag);
+}
+
+/*
+ * Shows whether a context is kept, by what the interface forbids: another key
+ * under the same serial.
+ */
+static bool
+context_kept(const PhiSuite *suite, const uint8_t *old, uint64_t serial)
+{
+	uint8_t		key[PHI_KEY_MAX];
+	uint8_t		by_old[PHI_TAG_MAX];
+	uint8_t		by_serial[PHI_TAG_MAX];
+
+	fill(key, sizeof(key), 77);
+	tag_of(suite, old, 0, by_old);
+	tag_of(suite, key, serial, by_serial);
+	return memcmp(by_old, by_serial, sizeof(by_old)) == 0;
+}
+
+static void
+test_contexts(void)
+{
+	for (unsigned id = 1; id <= 2; id++)
+	{
+		const PhiSuite *suite = phi_suite_by_id(id);
+		PhiSecret  *s = phi_secret_new();
+		uint64_t	serial = s->serial;
+		uint8_t		key[PHI_KEY_MAX];
+
+		secret_use(s);
+		memcpy(key, s->suite_key[id - 1], sizeof(key));
+		ok(context_kept(suite, key, serial), "suite %u keeps its context", id);
+		phi_secret_free(s);
+		ok(!context_kept(suite, key, serial), "suite %u drops it with the key", id);
+		tag_of(suite, key, serial + 1000, key);
+		phi_crypto_wipe();
+		ok(!context_kept(suite, key, serial + 1000), "suite %u drops it when all is wiped", id);
+	}
+}
+
+static void
+test_wipe(PhiSecret **s)
+{
+	uint8_t		nonce[PHI_NONCE_MAX] = {0};
+	uint8_t		byte = 5;
+	uint8_t		tag[PHI_TAG_MAX];
+	uint64_t	serial = s[7]->serial;
+	uint64_t	hash;
+	PhiSpan		none = {NULL, 0};
+	bool		good = true;
+
+	phi_crypto_wipe();
+	for (int i = 0; i < SECRETS; i++)
+		good = good && secret_zeroed(s[i]);
+	ok(good && s[7]->serial == serial, "all secrets are wiped; serials stay");
+	ok(phi_seal(phi_suite_by_id(1), s[7], nonce, none, &byte, 1, tag) == PHI_MALFORMED &&
+	   phi_open(phi_suite_by_id(2), s[7], nonce, none, &byte, 1, tag, &byte) == PHI_MALFORMED &&
+	   phi_prf64(s[7], none, &hash) == PHI_MALFORMED && byte == 5,
+	   "a wiped secret is no key");
+	phi_secret_free(s[7]);
+	s[0] = phi_secret_new();
+	secret_use(s[0]);
+	ok(s[0]->derived == 0xf && s[0]->serial > serial, "a new one can be made");
+	phi_secret_free(s[0]);
+}
+
+void
+test_secrets(void)
+{
+	static PhiSecret *s[SECRETS];
+	uint8_t		a[3] = {1, 2, 3};
+	uint8_t		b[3] = {1, 2, 4};
+
+	test_arena(s);
+	test_wipe(s);
+	test_contexts();
+	ok(phi_memory_equal(a, b, 2) && !phi_memory_equal(a, b, 3) &&
+	   phi_memory_equal(NULL, NULL, 0), "comparison");
+	phi_memory_wipe(a, 2);
+	phi_memory_wipe(NULL, 0);
+	ok(a[0] == 0 && a[1] == 0 && a[2] == 3, "wiping");
+	phi_memory_guard(b, sizeof(b));
+	ok(b[2] == 4, "guarding leaves the bytes as they are");
+}
