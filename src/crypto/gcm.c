@@ -137,6 +137,8 @@ phi_gcm_seal(const uint8_t *key, const uint8_t *nonce, PhiSpan aad,
 		return PHI_MALFORMED;
 	if (use_libsodium(len))
 	{
+		if (len == 0)
+			buf = tag;			/* it wants an address even of nothing */
 		if (crypto_aead_aes256gcm_encrypt_detached(buf, tag, NULL, buf, len,
 												   aad.ptr, aad.len, NULL,
 												   nonce, key) == 0)
@@ -158,6 +160,8 @@ phi_gcm_open(const uint8_t *key, const uint8_t *nonce, PhiSpan aad,
 		return PHI_MALFORMED;
 	if (use_libsodium(len))
 	{
+		if (len == 0)
+			cipher = tag;
 		if (crypto_aead_aes256gcm_decrypt_detached(plain, NULL, cipher, len,
 												   tag, aad.ptr, aad.len,
 												   nonce, key) == 0)

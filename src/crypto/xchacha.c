@@ -15,6 +15,8 @@ xchacha_seal(const uint8_t *key, uint64_t serial, const uint8_t *nonce,
 	(void) serial;
 	if (!phi_lengths_fit(aad, len))
 		return PHI_MALFORMED;
+	if (len == 0)
+		buf = tag;				/* libsodium wants an address even of nothing */
 	if (crypto_aead_xchacha20poly1305_ietf_encrypt_detached(buf, tag, NULL,
 															buf, len, aad.ptr,
 															aad.len, NULL,
@@ -31,6 +33,8 @@ xchacha_open(const uint8_t *key, uint64_t serial, const uint8_t *nonce,
 	(void) serial;
 	if (!phi_lengths_fit(aad, len))
 		return PHI_MALFORMED;
+	if (len == 0)
+		cipher = tag;
 	if (crypto_aead_xchacha20poly1305_ietf_decrypt_detached(plain, NULL,
 															cipher, len, tag,
 															aad.ptr, aad.len,
