@@ -93,7 +93,10 @@ extern PhiStatus phi_secret_init(void);
 /* Drop what is known of a key, or of all (0). */
 extern void phi_xaes_forget(uint64_t serial);
 extern void phi_camellia_forget(uint64_t serial);
-extern void phi_random_wipe(void);
 extern void phi_secret_wipe_all(void);
+extern void phi_random_wipe(void);
+
+/* The page of the pool, for the tests to look at. */
+extern void *phi_random_page(size_t *len);
 
 #endif							/* PHI_CRYPTO_INTERNAL_H */

@@ -35,6 +35,13 @@ phi_random_wipe(void)
 		sodium_memzero(pool, sizeof(Pool));
 }
 
+void *
+phi_random_page(size_t *len)
+{
+	*len = sizeof(Pool);
+	return pool;
+}
+
 PhiStatus
 phi_random_init(void)
 {

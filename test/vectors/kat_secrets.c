@@ -1,93 +1,12 @@
 /*
- * kat_memory.c
- *		Random numbers across forks, and the life of keys in memory.
+ * kat_secrets.c
+ *		The life of keys in memory, and of the contexts that know them.
  */
-#define _GNU_SOURCE
-
 #include "kat.h"
 
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#define NONCES		4000		/* more than ten pools */
 #define SECRETS		200			/* more than three chunks */
-
-static int
-compare_nonces(const void *a, const void *b)
-{
-	return memcmp(a, b, PHI_NONCE_MAX);
-}
-
-static void
-test_nonces(void)
-{
-	static uint8_t nonces[NONCES][PHI_NONCE_MAX];
-	static uint8_t big[10000];
-	bool		good = true;
-
-	for (int i = 0; i < NONCES; i++)
-		good = good && phi_random_nonce(nonces[i], PHI_NONCE_MAX) == PHI_OK;
-	qsort(nonces, NONCES, PHI_NONCE_MAX, compare_nonces);
-	for (int i = 0; i < NONCES; i++)
-		good = good && !all_zero(nonces[i], 8) && !all_zero(nonces[i] + 16, 8) &&
-			(i == 0 || memcmp(nonces[i - 1], nonces[i], PHI_NONCE_MAX) != 0);
-	ok(good, "nonces are whole and never the same");
-	ok(phi_random_nonce(big, sizeof(big)) == PHI_OK &&
-	   !all_zero(big, 16) && !all_zero(big + sizeof(big) - 16, 16),
-	   "a draw may be larger than the pool");
-	ok(phi_random_key(big, 32) == PHI_OK && phi_random_key(big + 32, 32) == PHI_OK &&
-	   memcmp(big, big + 32, 32) != 0 &&
-	   phi_random_key(big, SIZE_MAX) == PHI_MALFORMED, "keys");
-}
-
-/* The way that skips the handlers of pthread_atfork. */
-static pid_t
-raw_fork(void)
-{
-	return (pid_t) syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-}
-
-static void
-test_fork(pid_t (*how) (void), const char *name)
-{
-	uint8_t		drawn[PHI_NONCE_MAX];
-	uint8_t		childs[PHI_NONCE_MAX] = {0};
-	int			ends[2];
-	int			result = -1;
-	pid_t		child;
-
-	phi_random_nonce(drawn, sizeof(drawn));		/* the pool is full now */
-	if (pipe(ends) != 0 || (child = how()) < 0)
-	{
-		ok(false, "%s", name);
-		return;
-	}
-	if (child == 0)
-	{
-		phi_random_nonce(drawn, sizeof(drawn));
-		_exit(write(ends[1], drawn, sizeof(drawn)) == sizeof(drawn) ? 0 : 1);
-	}
-	phi_random_nonce(drawn, sizeof(drawn));
-	ok(read(ends[0], childs, sizeof(childs)) == sizeof(childs) &&
-	   waitpid(child, &result, 0) == child && result == 0 &&
-	   !all_zero(childs, sizeof(childs)) &&
-	   memcmp(drawn, childs, sizeof(drawn)) != 0,
-	   "parent and child draw different nonces after %s", name);
-	close(ends[0]);
-	close(ends[1]);
-}
-
-void
-test_random(void)
-{
-	test_nonces();
-	test_fork(fork, "fork");
-	test_fork(raw_fork, "a bare clone");
-}
 
 static bool
 secret_zeroed(const PhiSecret *s)
@@ -178,16 +97,75 @@ test_contexts(void)
 		PhiSecret  *s = phi_secret_new();
 		uint64_t	serial = s->serial;
 		uint8_t		key[PHI_KEY_MAX];
+		uint8_t		tag[PHI_TAG_MAX];
 
 		secret_use(s);
 		memcpy(key, s->suite_key[id - 1], sizeof(key));
 		ok(context_kept(suite, key, serial), "suite %u keeps its context", id);
 		phi_secret_free(s);
 		ok(!context_kept(suite, key, serial), "suite %u drops it with the key", id);
-		tag_of(suite, key, serial + 1000, key);
+		tag_of(suite, key, serial + 1000, tag);
 		phi_crypto_wipe();
 		ok(!context_kept(suite, key, serial + 1000), "suite %u drops it when all is wiped", id);
 	}
+}
+
+/* Keys whose serials fall on one slot take turns. */
+static void
+test_collisions(void)
+{
+	bool		good = true;
+
+	for (int i = 0; i < 100; i++)
+	{
+		const PhiSuite *suite = phi_suite_by_id(1 + (unsigned) i / 3 % 2);
+		uint8_t		key[PHI_KEY_MAX];
+		uint8_t		alone[PHI_TAG_MAX];
+		uint8_t		cached[PHI_TAG_MAX];
+
+		fill(key, sizeof(key), (unsigned) i % 3);
+		tag_of(suite, key, 0, alone);
+		tag_of(suite, key, (UINT64_C(1) << 50) + (unsigned) i % 3 * PHI_SLOTS, cached);
+		good = good && memcmp(alone, cached, sizeof(alone)) == 0;
+	}
+	ok(good, "keys that share a slot are not confused");
+}
+
+static PhiStatus
+scratch_load(PhiSlot *slot, const uint8_t *key)
+{
+	slot->cipher = EVP_CIPHER_CTX_new();
+	memcpy(slot->k1, key, sizeof(slot->k1));
+	return slot->cipher != NULL ? PHI_OK : PHI_MEMORY;
+}
+
+static PhiStatus
+failing_load(PhiSlot *slot, const uint8_t *key)
+{
+	(void) scratch_load(slot, key);
+	return PHI_LIBRARY;
+}
+
+static void
+test_slots(void)
+{
+	PhiSlots	slots = {.load = scratch_load};
+	PhiSlot    *slot;
+	uint8_t		key[16] = "sixteen letters";
+
+	ok(phi_slot_get(&slots, key, 0, &slot) == PHI_OK &&
+	   memcmp(slot->k1, key, sizeof(key)) == 0 &&
+	   (phi_slot_done(slot), all_zero((uint8_t *) slot, sizeof(*slot))),
+	   "what is not to be cached is dropped after use");
+	ok(phi_slot_get(&slots, key, 3, &slot) == PHI_OK &&
+	   (phi_slot_done(slot), slot->cipher != NULL && slot->serial == 3) &&
+	   (phi_slots_forget(&slots, 4), slot->serial == 3) &&
+	   (phi_slots_forget(&slots, 3), all_zero((uint8_t *) slot, sizeof(*slot))),
+	   "what is cached stays until it is forgotten");
+	slots.load = failing_load;
+	ok(phi_slot_get(&slots, key, 3, &slot) == PHI_LIBRARY &&
+	   all_zero((uint8_t *) &slots.slot, sizeof(slots.slot)),
+	   "a context that could not be made leaves nothing");
 }
 
 static void
@@ -226,6 +204,8 @@ test_secrets(void)
 	test_arena(s);
 	test_wipe(s);
 	test_contexts();
+	test_collisions();
+	test_slots();
 	ok(phi_memory_equal(a, b, 2) && !phi_memory_equal(a, b, 3) &&
 	   phi_memory_equal(NULL, NULL, 0), "comparison");
 	phi_memory_wipe(a, 2);
