@@ -164,16 +164,21 @@ test_lengths(void)
 		good = good &&
 			phi_seal(suite, secret, nonce, none, NULL, 0, tag) == PHI_OK &&
 			phi_open(suite, secret, nonce, none, NULL, 0, tag, NULL) == PHI_OK &&
-			phi_seal(suite, secret, nonce, none, &byte, SIZE_MAX, tag) == PHI_MALFORMED &&
-			phi_seal(suite, secret, nonce, huge, &byte, 1, tag) == PHI_MALFORMED &&
-			phi_open(suite, secret, nonce, none, &byte, SIZE_MAX, tag, &byte) == PHI_MALFORMED &&
-			phi_open(suite, secret, nonce, huge, &byte, 1, tag, &byte) == PHI_MALFORMED;
+			phi_seal(suite, secret, nonce, none, &byte, SIZE_MAX,
+					 tag) == PHI_MALFORMED &&
+			phi_seal(suite, secret, nonce, huge, &byte, 1,
+					 tag) == PHI_MALFORMED &&
+			phi_open(suite, secret, nonce, none, &byte, SIZE_MAX, tag,
+					 &byte) == PHI_MALFORMED &&
+			phi_open(suite, secret, nonce, huge, &byte, 1, tag,
+					 &byte) == PHI_MALFORMED;
 		tag[0] ^= 1;
 		good = good &&
 			phi_open(suite, secret, nonce, none, NULL, 0, tag, NULL) == PHI_AUTH;
 	}
 	ok(good, "nothing at no address is sealed; absurd lengths are refused");
-	ok(phi_open(NULL, secret, &byte, (PhiSpan) {NULL, 0}, NULL, 0, &byte, NULL) == PHI_MALFORMED,
+	ok(phi_open(NULL, secret, &byte, (PhiSpan) {NULL, 0}, NULL, 0, &byte,
+				NULL) == PHI_MALFORMED,
 	   "a suite that does not exist is refused");
 	phi_secret_free(secret);
 }

@@ -106,7 +106,8 @@ test_contexts(void)
 		ok(!context_kept(suite, key, serial), "suite %u drops it with the key", id);
 		tag_of(suite, key, serial + 1000, tag);
 		phi_crypto_wipe();
-		ok(!context_kept(suite, key, serial + 1000), "suite %u drops it when all is wiped", id);
+		ok(!context_kept(suite, key, serial + 1000),
+		   "suite %u drops it when all is wiped", id);
 	}
 }
 
@@ -177,21 +178,28 @@ test_wipe(PhiSecret **s)
 	uint64_t	serial = s[7]->serial;
 	uint64_t	hash;
 	PhiSpan		none = {NULL, 0};
+	PhiSecret  *fresh;
 	bool		good = true;
+	bool		reused = false;
 
 	phi_crypto_wipe();
 	for (int i = 0; i < SECRETS; i++)
 		good = good && secret_zeroed(s[i]);
 	ok(good && s[7]->serial == serial, "all secrets are wiped; serials stay");
-	ok(phi_seal(phi_suite_by_id(1), s[7], nonce, none, &byte, 1, tag) == PHI_MALFORMED &&
-	   phi_open(phi_suite_by_id(2), s[7], nonce, none, &byte, 1, tag, &byte) == PHI_MALFORMED &&
+	ok(phi_seal(phi_suite_by_id(1), s[7], nonce, none, &byte, 1,
+				tag) == PHI_MALFORMED &&
+	   phi_open(phi_suite_by_id(2), s[7], nonce, none, &byte, 1, tag,
+				&byte) == PHI_MALFORMED &&
 	   phi_prf64(s[7], none, &hash) == PHI_MALFORMED && byte == 5,
 	   "a wiped secret is no key");
 	phi_secret_free(s[7]);
-	s[0] = phi_secret_new();
-	secret_use(s[0]);
-	ok(s[0]->derived == 0xf && s[0]->serial > serial, "a new one can be made");
-	phi_secret_free(s[0]);
+	fresh = phi_secret_new();
+	secret_use(fresh);
+	ok(fresh->derived == 0xf && fresh->serial > serial, "a new one can be made");
+	for (int i = 0; i < SECRETS; i++)
+		reused = reused || s[i] == fresh;
+	ok(reused, "it has the place of a wiped one");
+	phi_secret_free(fresh);
 }
 
 void

@@ -71,8 +71,8 @@ static const Vector vectors[] = {
  */
 static const char *const suite_keys[PHI_SUITE_MAX] = {
 	"3c9bc529bab8afe0e67de480747c9e13c9e8780c556575680759299b7b22df41",
-	"98b1c8635139c4c7b6b0cd4d79443aa652d7ebcf6f78882071df0ec6c268e24f"
-	"81845a75d811a3cd676a652d1c656c11bf5e5ca6590b632fa092caa5898a1ad5",
+	("98b1c8635139c4c7b6b0cd4d79443aa652d7ebcf6f78882071df0ec6c268e24f"
+	 "81845a75d811a3cd676a652d1c656c11bf5e5ca6590b632fa092caa5898a1ad5"),
 	"39d96ea84bac95fb008ab526c03ebd4e50f65219f4d965e22c5c17e3181a5096",
 };
 static const char *const prf_key = "41cb85f38a0e86d119a7f54b0828754d";
