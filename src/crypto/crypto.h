@@ -5,6 +5,9 @@
  * The room knows neither PostgreSQL nor its catalogues: it is plain C, returns
  * status codes, and can be linked into a test program by itself.  Only files
  * of this folder include <openssl/...> or <sodium.h>.
+ *
+ * Nothing here is thread-safe or may run in a signal handler.  No status may be
+ * ignored: after any but PHI_OK the results are not to be used.
  */
 #ifndef PHI_CRYPTO_H
 #define PHI_CRYPTO_H
@@ -45,9 +48,11 @@ typedef struct PhiSpan
  * keys must never come with the same serial in one process; 0 means "do not
  * cache".
  *
- * seal encrypts "len" bytes at "buf" in place and writes the tag.  open
- * decrypts "len" bytes from "cipher" to "plain" (which may be the same
- * address); on PHI_AUTH nothing of the plaintext is left in "plain".
+ * seal encrypts "len" bytes at "buf" in place and writes the tag; when the
+ * library fails, "buf" is wiped rather than left half encrypted.  open decrypts
+ * "len" bytes from "cipher" to "plain", which is the same address or does not
+ * overlap; on PHI_AUTH "plain" is all zeros (so is "cipher", when the same).
+ * Lengths up to 1 GB; with a length of 0 the address may be NULL.
  */
 typedef struct PhiSuite
 {
@@ -70,8 +75,9 @@ extern const PhiSuite *phi_suite_by_id(unsigned id);
 extern const PhiSuite *phi_suite_by_name(const char *name);
 
 /*
- * A key in memory: only ever made by phi_secret_new, in pages that are locked,
- * guarded and left out of core dumps.
+ * A key in memory: only ever made by phi_secret_new, in pages that are locked
+ * (as far as RLIMIT_MEMLOCK goes), guarded and left out of core dumps.  Its
+ * material is set once, before the first use: what was derived from it stays.
  */
 typedef struct PhiSecret
 {
@@ -82,19 +88,32 @@ typedef struct PhiSecret
 	uint8_t		suite_key[PHI_SUITE_MAX][PHI_KEY_MAX];	/* [id - 1] */
 } PhiSecret;
 
-/* Once per process, and cheap when repeated.  False: the libraries fail. */
+/*
+ * Cheap when repeated.  False: the libraries fail.  A child of a fork need not
+ * call it again, and shares no nonce with its parent.
+ */
 extern bool phi_crypto_init(void);
 
-/* A zeroed key; NULL when out of memory.  The caller fills "material". */
+/*
+ * A zeroed key; NULL when out of memory.  The caller fills "material"; as long
+ * as that is all zeros, the key is refused as PHI_MALFORMED.
+ */
 extern PhiSecret *phi_secret_new(void);
 
 /* Wipes the key and the contexts that know it.  NULL is allowed. */
 extern void phi_secret_free(PhiSecret *secret);
 
-/* Wipes every key, context and pooled random byte of this process. */
+/*
+ * Wipes every key, context and pooled random byte of this process.  All secrets
+ * count as freed: callers must drop their pointers to them.  One that is used
+ * all the same is refused (PHI_MALFORMED) until phi_secret_new gives its place
+ * to another key, whose serial then differs.  The serial itself is not wiped.
+ *
+ * Nobody calls this at exit but the user of the room.
+ */
 extern void phi_crypto_wipe(void);
 
-/* Locks "len" bytes at a page boundary and keeps them out of core dumps. */
+/* Locks the pages of "len" bytes and keeps them out of core dumps: best effort. */
 extern void phi_memory_guard(void *ptr, size_t len);
 
 /* Not optimised away. */
@@ -104,9 +123,10 @@ extern void phi_memory_wipe(void *ptr, size_t len);
 extern bool phi_memory_equal(const void *a, const void *b, size_t len);
 
 /*
- * Encrypts in place, or decrypts, with the key that "suite" derives from
- * "secret": crypto_kdf (BLAKE2b) of libsodium, context "pg_phi\0\0"... see
- * suite.c; derived once and kept in the secret.
+ * Encrypts in place, or decrypts, with the key that "suite" has of "secret":
+ * derived by libsodium's crypto_kdf (BLAKE2b) under the suite's id and the
+ * context "pg_phi_1", once, and kept in the secret.  No suite (NULL) is
+ * PHI_MALFORMED.
  */
 extern PhiStatus phi_seal(const PhiSuite *suite, PhiSecret *secret,
 						  const uint8_t *nonce, PhiSpan aad,
@@ -116,7 +136,10 @@ extern PhiStatus phi_open(const PhiSuite *suite, PhiSecret *secret,
 						  const uint8_t *cipher, size_t len,
 						  const uint8_t *tag, uint8_t *plain);
 
-/* Keyed PRF (SipHash-2-4) of "data" under a key derived from "secret". */
+/*
+ * Keyed PRF (SipHash-2-4) of "data" under a key derived from "secret"; the same
+ * number on every machine.
+ */
 extern PhiStatus phi_prf64(PhiSecret *secret, PhiSpan data, uint64_t *out);
 
 /* Nonces come from a pool; keys straight from the generator. */
@@ -125,15 +148,17 @@ extern PhiStatus phi_random_key(uint8_t *out, size_t len);
 
 /*
  * Names a key without telling it: the first 8 bytes, as 16 hex digits and a
- * terminating zero, of a keyed hash under the key.
+ * terminating zero, of a keyed hash under the key.  Keys of 16 to 64 bytes.
  */
 #define PHI_FINGERPRINT_SIZE 17
 extern PhiStatus phi_fingerprint(const uint8_t *key, size_t len, char *out);
 
 /*
  * RFC 4648 base64 with padding, and hexadecimal.  Decoding is strict: no white
- * space, no missing padding, no unused bits set; PHI_MALFORMED otherwise.
- * phi_base64_size counts the terminating zero.
+ * space, no missing padding, no unused bits set; PHI_MALFORMED otherwise, with
+ * all "room" bytes of "out" wiped.  Hexadecimal may be of either case.
+ * phi_base64_size counts the terminating zero; phi_hex_encode writes
+ * 2 * len + 1 bytes.
  */
 extern size_t phi_base64_size(size_t len);
 extern void phi_base64_encode(const uint8_t *data, size_t len, char *out);
