@@ -40,9 +40,10 @@ for my $name (keys %names)
 	$needle{$name} = $name if length $name >= ($kind eq 'raw' ? 6 : 3);
 }
 
-# Perl makes a trie of such an alternation: one pass over the bytes finds all.
+# Perl makes a trie of such an alternation: one pass over the bytes finds all,
+# and looking ahead finds those that overlap as well.
 my $any = join '|', map { quotemeta } sort { length $b <=> length $a } keys %needle;
-my $pattern = $kind eq 'raw' ? qr/($any)/ : qr{(?<![A-Za-z0-9+/=])($any)(?![A-Za-z0-9+/=])};
+my $pattern = $kind eq 'raw' ? qr/(?=($any))/ : qr{(?<![A-Za-z0-9+/=])(?=($any)(?![A-Za-z0-9+/=]))};
 
 my ($bytes, %found, $example) = (0);
 for my $path (@files)
