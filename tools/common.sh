@@ -6,6 +6,13 @@ die() {
   exit 1
 }
 
+# The caller's own PGHOST, PGSERVICE or PGOPTIONS must not lead elsewhere.
+forget_servers() {
+  for name in $(env | sed -n 's/^\(PG[A-Z]*\)=.*/\1/p'); do
+    unset "$name"
+  done
+}
+
 # Prints the command that makes its arguments run as root, empty for root.
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then
