@@ -1,0 +1,95 @@
+# make demo     shows it all on a throw-away PostgreSQL cluster
+# make check    runs every test
+# make shell    psql on such a cluster, with the demonstration's patients
+# make all install    the usual build, with PG_CONFIG=… for another version
+
+EXTENSION = pg_phi
+EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(EXTENSION).control)
+MODULE_big = $(EXTENSION)
+SOURCES := $(sort $(wildcard src/*.c src/*/*.c))
+OBJS = $(SOURCES:.c=.o)
+
+# The install script is these parts, in this order. A part that ends in .sql.in
+# is repeated for every encrypted type.
+SQL_PARTS = \
+	src/head.sql \
+	src/keys/keys.sql \
+	src/session/session.sql \
+	src/session/isolation.sql \
+	src/value/types.sql \
+	src/value/operators.sql \
+	src/report/report.sql
+
+DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+
+PG_CPPFLAGS = -I$(srcdir)/src
+SHLIB_LINK = -lcrypto -lsodium -llz4
+
+# No bitcode: the functions are too large for the JIT compiler to inline, and
+# the packages would need clang.
+override with_llvm = no
+
+# A bare machine has no PostgreSQL yet: `make demo` and `make check` install it
+# and then call make again, which finds it.
+PG_CONFIG ?= $(firstword $(wildcard /usr/lib/postgresql/15/bin/pg_config) \
+	$(shell command -v pg_config))
+ifneq ($(PG_CONFIG),)
+export PG_CONFIG
+endif
+
+# These goals start from nothing: packages, build, install, then the work. They
+# build by calling make again and do without PGXS, which may not be there yet
+# and has a `check` of its own.
+PHI_GOALS = prepare demo shell check check-% bench bench-values fuzz
+ifneq ($(filter $(PHI_GOALS),$(MAKECMDGOALS)),)
+
+.PHONY: $(PHI_GOALS) all install clean
+prepare:
+	@tools/install-packages
+	@$(MAKE) --no-print-directory all
+	@tools/install-extension
+demo: prepare
+	@demo/demo
+shell: prepare
+	@demo/shell
+check: prepare
+	@test/run
+check-%: prepare
+	@test/run $*
+bench: prepare
+	@bench/run
+bench-values: prepare
+	@bench/run values
+fuzz: prepare
+	@if [ -x test/fuzz/run ]; then test/fuzz/run; else echo "fuzz: no tests"; fi
+
+all install clean:
+	@$(MAKE) --no-print-directory $@
+
+else ifneq ($(PG_CONFIG),)
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# Not one header is private enough to be worth tracking one by one.
+$(OBJS): $(wildcard src/*.h src/*/*.h)
+
+$(DATA_built): $(SQL_PARTS) tools/expand-types Makefile
+	@echo "joining $@"
+	@{ printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
+	for part in $(SQL_PARTS); do \
+	  echo; \
+	  case $$part in \
+	    *.sql.in) tools/expand-types $$part ;; \
+	    *) cat $$part ;; \
+	  esac || exit 1; \
+	done; } > $@.tmp
+	@mv $@.tmp $@
+
+else
+
+all install clean:
+	@echo "PostgreSQL's development files are missing: run tools/install-packages" >&2
+	@exit 1
+
+endif

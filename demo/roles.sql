@@ -1,0 +1,7 @@
+-- One database role for each clinic's application, a nurse, a key custodian.
+CREATE ROLE app_a LOGIN;
+CREATE ROLE app_b LOGIN;
+CREATE ROLE app_c LOGIN;
+CREATE ROLE app_d LOGIN;
+CREATE ROLE nurse_a LOGIN;
+CREATE ROLE custodian LOGIN IN ROLE phi_custodian;
