@@ -10,19 +10,22 @@ SOURCES := $(sort $(wildcard src/*.c src/*/*.c))
 OBJS = $(SOURCES:.c=.o)
 
 # The install script is these parts, in this order. A part that ends in .sql.in
-# is repeated for every encrypted type.
+# is repeated for every row of its table in tools/expand-types.
 SQL_PARTS = \
 	src/head.sql \
 	src/keys/keys.sql \
 	src/session/session.sql \
 	src/session/isolation.sql \
-	src/value/types.sql \
-	src/value/operators.sql \
-	src/report/report.sql
+	src/value/types.sql.in \
+	src/value/operators.sql.in \
+	src/value/casts_to.sql.in \
+	src/value/casts_from.sql.in \
+	src/value/extra.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 
-PG_CPPFLAGS = -I$(srcdir)/src
+# As system headers, so that our warnings are about our code.
+PG_CPPFLAGS = -I$(srcdir)/src -isystem $(shell $(PG_CONFIG) --includedir-server)
 SHLIB_LINK = -lcrypto -lsodium -llz4
 
 # No bitcode: the functions are too large for the JIT compiler to inline, and

@@ -53,7 +53,7 @@ phi_relation_oid(const char *name)
 static PhiKeyState
 state_by_name(const char *name)
 {
-	for (int i = 0; i < lengthof(state_names); i++)
+	for (int i = 0; i < (int) lengthof(state_names); i++)
 	{
 		if (strcmp(state_names[i], name) == 0)
 			return (PhiKeyState) i;

@@ -175,7 +175,7 @@ phi_is_keeper(Oid role)
 {
 	static const char *const keepers[] = {"phi_custodian", "phi_auditor"};
 
-	for (int i = 0; i < lengthof(keepers); i++)
+	for (int i = 0; i < (int) lengthof(keepers); i++)
 	{
 		Oid			keeper = get_role_oid(keepers[i], true);
 

@@ -4,7 +4,7 @@ REVOKE EXECUTE ON FUNCTION phi.current_clinic() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.current_clinic() TO PUBLIC;
 COMMENT ON FUNCTION phi.current_clinic() IS 'Code of the clinic that the session has open; NULL when it is sealed';
 
-CREATE FUNCTION phi.session(OUT clinic text, OUT classes text[], OUT session_user name,
+CREATE FUNCTION phi.session(OUT clinic text, OUT classes text[], OUT "session_user" name,
                             OUT person text, OUT opened_by text, OUT expires timestamptz)
   AS 'MODULE_PATHNAME', 'phi_session_info' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 REVOKE EXECUTE ON FUNCTION phi.session() FROM PUBLIC;

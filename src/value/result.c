@@ -286,7 +286,7 @@ utility(PlannedStmt *statement, const char *text, bool read_only,
 		ProcessUtilityContext context, ParamListInfo params,
 		QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
-	const int	step = is_transparent(statement->utilityStmt) ? 0 : 1;
+	volatile int step = is_transparent(statement->utilityStmt) ? 0 : 1;
 
 	depth += step;
 	PG_TRY();

@@ -23,14 +23,14 @@
 #define JSONB_VERSION 1			/* as in jsonb_send */
 
 static PhiType types[] = {
-	{1, "enctext", TEXTOID, PHI_PAYLOAD_BYTES, 0, true},
-	{2, "encbytea", BYTEAOID, PHI_PAYLOAD_BYTES, 0, true},
-	{3, "encjsonb", JSONBOID, PHI_PAYLOAD_JSONB, 0, false},
-	{4, "encbigint", INT8OID, PHI_PAYLOAD_INTEGER, 8, true},
-	{5, "encnumeric", NUMERICOID, PHI_PAYLOAD_NUMERIC, 0, false},
-	{6, "encdate", DATEOID, PHI_PAYLOAD_INTEGER, 4, true},
-	{7, "enctimestamptz", TIMESTAMPTZOID, PHI_PAYLOAD_INTEGER, 8, true},
-	{8, "encboolean", BOOLOID, PHI_PAYLOAD_INTEGER, 1, true},
+	{.id = 1,.name = "enctext",.base = TEXTOID,.kind = PHI_PAYLOAD_BYTES,.bytewise = true},
+	{.id = 2,.name = "encbytea",.base = BYTEAOID,.kind = PHI_PAYLOAD_BYTES,.bytewise = true},
+	{.id = 3,.name = "encjsonb",.base = JSONBOID,.kind = PHI_PAYLOAD_JSONB},
+	{.id = 4,.name = "encbigint",.base = INT8OID,.kind = PHI_PAYLOAD_INTEGER,.width = 8,.bytewise = true},
+	{.id = 5,.name = "encnumeric",.base = NUMERICOID,.kind = PHI_PAYLOAD_NUMERIC},
+	{.id = 6,.name = "encdate",.base = DATEOID,.kind = PHI_PAYLOAD_INTEGER,.width = 4,.bytewise = true},
+	{.id = 7,.name = "enctimestamptz",.base = TIMESTAMPTZOID,.kind = PHI_PAYLOAD_INTEGER,.width = 8,.bytewise = true},
+	{.id = 8,.name = "encboolean",.base = BOOLOID,.kind = PHI_PAYLOAD_INTEGER,.width = 1,.bytewise = true},
 };
 
 static bool loaded = false;
@@ -55,7 +55,7 @@ load_base(PhiType *type)
 static void
 load_types(void)
 {
-	for (int i = 0; i < lengthof(types); i++)
+	for (int i = 0; i < (int) lengthof(types); i++)
 	{
 		PhiType    *type = &types[i];
 
@@ -87,7 +87,7 @@ phi_type_by_oid(Oid oid)
 {
 	if (!loaded)
 		load_types();
-	for (int i = 0; i < lengthof(types); i++)
+	for (int i = 0; i < (int) lengthof(types); i++)
 	{
 		if (types[i].oid == oid)
 			return &types[i];
@@ -100,7 +100,7 @@ phi_type_by_id(uint8 id)
 {
 	if (!loaded)
 		load_types();
-	return id >= 1 && id <= lengthof(types) ? &types[id - 1] : NULL;
+	return id >= 1 && id <= (int) lengthof(types) ? &types[id - 1] : NULL;
 }
 
 /* hashencbigint(integer) hashes an integer as the encbigint it would equal. */
@@ -109,7 +109,7 @@ type_of_hash(Oid function)
 {
 	const char *name = get_func_name(function);
 
-	for (int i = 0; i < lengthof(types); i++)
+	for (int i = 0; i < (int) lengthof(types); i++)
 	{
 		if (strncmp(name, "hash", 4) == 0 && strcmp(name + 4, types[i].name) == 0)
 			return &types[i];
@@ -265,7 +265,7 @@ phi_payload_to(const PhiType *type, PhiSpan payload)
 		case PHI_PAYLOAD_NUMERIC:
 			return numeric_value(payload);
 		case PHI_PAYLOAD_INTEGER:
-			if (payload.len == type->width)
+			if (payload.len == (size_t) type->width)
 				return integer_value(type->width, payload.ptr);
 			break;
 		case PHI_PAYLOAD_JSONB:
