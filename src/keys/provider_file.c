@@ -11,6 +11,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,8 +45,8 @@ check_owner_and_mode(const char *kind, const char *path, const struct stat *st)
 static void
 check_outside_data_directory(const char *directory)
 {
-	char		real[MAXPGPATH];
-	char		data[MAXPGPATH];
+	char		real[PATH_MAX];	/* as realpath demands */
+	char		data[PATH_MAX];
 
 	if (realpath(directory, real) == NULL || realpath(DataDir, data) == NULL)
 		ereport(ERROR,

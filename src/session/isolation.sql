@@ -1,3 +1,29 @@
+CREATE FUNCTION phi.drop_policies(relation regclass) RETURNS void
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  policy name;
+BEGIN
+  FOR policy IN SELECT polname FROM pg_policy
+    WHERE polrelid = relation AND polname IN ('phi_clinic', 'phi_isolation')
+  LOOP
+    EXECUTE format('DROP POLICY %I ON %s', policy, relation);
+  END LOOP;
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.drop_policies(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION phi.drop_policies(regclass) IS 'Drops the policies that phi.isolate() makes; internal';
+
+CREATE FUNCTION phi.table_tree(relation regclass) RETURNS SETOF regclass
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  WITH RECURSIVE tree (oid) AS (
+    SELECT relation::oid UNION
+    SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
+  ) SELECT tree.oid::regclass FROM tree;
+END;
+REVOKE EXECUTE ON FUNCTION phi.table_tree(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION phi.table_tree(regclass) IS 'A table with its partitions and inheritance children; internal';
+
 CREATE FUNCTION phi.isolate(relation regclass, clinic_column name) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -21,15 +47,9 @@ BEGIN
   /* The session's side is cast, once a query, so that the column's index serves. */
   condition := format('%I = (SELECT phi.current_clinic()::%s)', clinic_column, column_type);
   /* Rows of a partition can be reached without its parent. */
-  FOR member IN
-    WITH RECURSIVE tree (oid) AS (
-      SELECT relation::oid UNION ALL
-      SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
-    ) SELECT tree.oid FROM tree
-  LOOP
+  FOR member IN SELECT phi.table_tree(relation) LOOP
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', member);
-    EXECUTE format('DROP POLICY IF EXISTS phi_clinic ON %s', member);
-    EXECUTE format('DROP POLICY IF EXISTS phi_isolation ON %s', member);
+    PERFORM phi.drop_policies(member);
     /* Without a permissive policy no row is seen; with another, no other clinic''s. */
     EXECUTE format('CREATE POLICY phi_clinic ON %s AS PERMISSIVE USING (%s) WITH CHECK (%2$s)', member, condition);
     EXECUTE format('CREATE POLICY phi_isolation ON %s AS RESTRICTIVE USING (%s) WITH CHECK (%2$s)', member, condition);
@@ -51,14 +71,8 @@ BEGIN
       MESSAGE = format('table %s is not isolated', coalesce(relation::text, 'null')),
       HINT = 'phi.isolate() isolates a table.';
   END IF;
-  FOR member IN
-    WITH RECURSIVE tree (oid) AS (
-      SELECT relation::oid UNION ALL
-      SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
-    ) SELECT tree.oid FROM tree
-  LOOP
-    EXECUTE format('DROP POLICY IF EXISTS phi_clinic ON %s', member);
-    EXECUTE format('DROP POLICY IF EXISTS phi_isolation ON %s', member);
+  FOR member IN SELECT phi.table_tree(relation) LOOP
+    PERFORM phi.drop_policies(member);
     /* Policies of others keep row security as it is. */
     IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = member) THEN
       EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', member);

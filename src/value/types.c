@@ -132,7 +132,7 @@ resolve(FmgrInfo *flinfo)
 			function->plain = args[i];
 	}
 	function->result = phi_type_by_oid(result);
-	if (nargs == 1 && function->result == NULL)
+	if (nargs == 1 && function->arg[0] != NULL && function->result == NULL)
 		function->plain = result;
 	function->type = function->arg[0] ? function->arg[0] :
 		function->arg[1] ? function->arg[1] : function->result;
