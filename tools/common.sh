@@ -26,22 +26,42 @@ as_root() {
 
 # Runs a command to its end and sets $status. A shell that waits for a command
 # in the foreground handles no signal before it ends, so away from a terminal
-# the command runs in the background and is told to stop. At a terminal it
-# hears Ctrl-C itself, and may want to go on (psql cancels a query).
+# the command runs in the background, in a process group of its own, and is told
+# to stop together with its children. At a terminal it hears Ctrl-C itself, and
+# may want to go on (psql cancels a query).
 run_forwarding() {
   if [ -t 0 ]; then
     trap : INT
     "$@" && status=0 || status=$?
     return
   fi
+  child='' stopped=''
+  trap 'stopped=yes; stop_child' INT TERM HUP
   exec 3<&0
-  "$@" <&3 3<&- &
+  setsid "$@" <&3 3<&- &
   child=$!
-  trap 'kill -TERM "$child" 2>/dev/null' INT TERM HUP
+  [ -z "$stopped" ] || stop_child
   wait "$child" && status=0 || status=$?
   # A trapped signal ends the wait, not the child.
   while kill -0 "$child" 2>/dev/null; do
     wait "$child" && status=0 || status=$?
   done
+  trap 'exit 143' INT TERM HUP
   exec 3<&-
+  [ -z "$stopped" ] || leave_when_all_stopped
+}
+
+# Before its first instructions the child has no process group of its own.
+stop_child() {
+  [ -z "$child" ] || kill -s TERM -- "-$child" 2>/dev/null ||
+    kill -s TERM "$child" 2>/dev/null || :
+}
+
+# What the child started may still write to directories that are about to go.
+leave_when_all_stopped() {
+  for _ in 1 2 3 4 5 6 7 8 9 10; do
+    kill -s 0 -- "-$child" 2>/dev/null || break
+    sleep 0.2
+  done
+  exit 143
 }
