@@ -1,0 +1,219 @@
+# Servers with pg_phi, and questions to them, for the TAP tests.
+package PhiTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use File::Find;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(new_server key_directory key_file set_up_clinics as gives
+  refused warned session slurp_raw files_with memory_of);
+
+# Where the master keys of a server of new_server() are, unless told otherwise.
+sub key_directory
+{
+	my ($node) = @_;
+	return $node->basedir . '/keys';
+}
+
+# The one master key file of a server; undef unless there is exactly one.
+sub key_file
+{
+	my ($node) = @_;
+	my @files = glob(key_directory($node) . '/*.kek');
+	return @files == 1 ? $files[0] : undef;
+}
+
+# new_server(name, [keys => directory], [conf => text], [start => 0], init options)
+sub new_server
+{
+	my ($name, %options) = @_;
+	my $start = delete $options{start} // 1;
+	my $keys = delete $options{keys};
+	my $conf = delete $options{conf} // '';
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(extra => [ '--encoding=UTF8', '--locale=C.UTF-8' ], %options);
+	if (!defined $keys)
+	{
+		$keys = key_directory($node);
+		mkdir $keys, 0700 or die "could not make $keys: $!";
+	}
+	$node->append_conf('postgresql.conf',
+		"shared_preload_libraries = 'pg_phi'\nphi.key_directory = '$keys'\ntimezone = 'UTC'\nrestart_after_crash = on\n$conf");
+	$node->start if $start;
+	return $node;
+}
+
+# Clinics a and b, each with an application role; a nurse of a without the
+# class clinical, a custodian, and a role without any grant.
+sub set_up_clinics
+{
+	my ($node, $database) = @_;
+	$node->safe_psql(
+		$database // 'postgres', q{
+		CREATE EXTENSION IF NOT EXISTS pg_phi;
+		CREATE ROLE app_a LOGIN;
+		CREATE ROLE app_b LOGIN;
+		CREATE ROLE nurse_a LOGIN;
+		CREATE ROLE stranger LOGIN;
+		CREATE ROLE custodian LOGIN IN ROLE phi_custodian;
+		SELECT phi.create_clinic('a', 'Clinic A'), phi.create_clinic('b', 'Clinic B');
+		SELECT phi.grant_clinic('app_a', 'a');
+		SELECT phi.grant_clinic('app_b', 'b');
+		SELECT phi.grant_clinic('nurse_a', 'a', ARRAY['identity']);
+	});
+	return;
+}
+
+sub connection
+{
+	my ($node, $role, $options) = @_;
+	my $connection = $node->connstr($options->{database} // 'postgres');
+	$connection .= " user=$role" if defined $role;
+	$connection .= " options='$options->{options}'" if defined $options->{options};
+	return $connection;
+}
+
+# as(node, role, sql, [database =>], [options =>]): status, output and messages.
+sub as
+{
+	my ($node, $role, $sql, %options) = @_;
+	my ($status, $out, $messages) = $node->psql(
+		'postgres', $sql,
+		connstr => connection($node, $role, \%options),
+		extra_params => [ '-v', 'VERBOSITY=verbose' ],
+		on_error_stop => $options{on_error_stop} // 1);
+	return ($status, $out, $messages);
+}
+
+# The statements succeed without a message, and their output is as expected: a
+# string, or a pattern.
+sub gives
+{
+	my ($node, $role, $sql, $expected, $name, %options) = @_;
+	my ($status, $out, $messages) = as($node, $role, $sql, %options);
+	my $fits = ref $expected ? $out =~ $expected : $out eq $expected;
+	my $ok = ok($status == 0 && $messages eq '' && $fits, $name);
+
+	diag("output: " . substr($out, 0, 1000) . "\nexpected: $expected\nmessages: $messages") unless $ok;
+	return $ok;
+}
+
+# The statements fail with this SQLSTATE, and what the user is told, hint and
+# all, fits the pattern. Never an internal error: nobody can act on one.
+sub refused
+{
+	my ($node, $role, $sql, $state, $pattern, $name, %options) = @_;
+	my ($status, $out, $messages) = as($node, $role, $sql, %options);
+	my $ok = ok($status != 0 && $messages =~ /(?:ERROR|FATAL):  \Q$state\E: / && $messages =~ $pattern, $name);
+
+	diag("status $status, output: " . substr($out, 0, 300)
+		  . "\nexpected: $state $pattern\nmessages: " . substr($messages, 0, 1500))
+	  unless $ok;
+	return $ok;
+}
+
+sub warned
+{
+	my ($node, $role, $sql, $expected, $pattern, $name, %options) = @_;
+	my ($status, $out, $messages) = as($node, $role, $sql, %options);
+	my $ok = ok($status == 0 && $out eq $expected && $messages =~ $pattern, $name);
+
+	diag("status $status, output: $out\nmessages: $messages") unless $ok;
+	return $ok;
+}
+
+sub slurp_raw
+{
+	my ($file) = @_;
+	open my $handle, '<:raw', $file or return '';
+	local $/ = undef;
+	my $content = <$handle>;
+	close $handle;
+	return $content // '';
+}
+
+# Files below these directories that hold one of the strings: { string => [file] }.
+sub files_with
+{
+	my ($strings, @directories) = @_;
+	my $any = join '|', map { quotemeta } @$strings;
+	my %found;
+
+	find({ no_chdir => 1, wanted => sub {
+		my $file = $File::Find::name;
+		return unless -f $file;
+		my $content = slurp_raw($file);
+		while ($content =~ /($any)/g)
+		{
+			push @{ $found{$1} }, $file unless grep { $_ eq $file } @{ $found{$1} };
+		}
+	} }, @directories);
+	return \%found;
+}
+
+# A figure of /proc/PID/status in kilobytes.
+sub memory_of
+{
+	my ($pid, $what) = @_;
+	my ($kilobytes) = slurp_raw("/proc/$pid/status") =~ /^\Q$what\E:\s+(\d+) kB/m;
+	return $kilobytes;
+}
+
+# A psql that stays connected: PhiTest::session(node, role, options).
+sub session
+{
+	my ($node, $role, %options) = @_;
+	return PhiTest::Session->new(connection($node, $role, \%options));
+}
+
+package PhiTest::Session;
+
+use IPC::Run;
+
+sub new
+{
+	my ($class, $connection) = @_;
+	my $self = bless { in => '', out => '', err => '', n => 0 }, $class;
+
+	$self->{run} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-d', $connection ],
+		'<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err},
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	return $self;
+}
+
+# Runs statements; returns the output, and in list context the messages too.
+sub query
+{
+	my ($self, $sql) = @_;
+	my $mark = 'end of query ' . ++$self->{n};
+
+	$self->{out} = $self->{err} = '';
+	$self->{in} .= "$sql\n;\n\\echo $mark\n\\warn $mark\n";
+	$self->{run}->pump until $self->{out} =~ /^$mark$/m && $self->{err} =~ /^$mark$/m;
+	my ($out, $err) = map { s/^?\Q$mark\E\n\z//r } @{$self}{qw(out err)};
+	chomp $out;
+	return wantarray ? ($out, $err) : $out;
+}
+
+sub pid
+{
+	my ($self) = @_;
+	return $self->query('SELECT pg_backend_pid()');
+}
+
+sub quit
+{
+	my ($self) = @_;
+	$self->{in} .= "\\q\n";
+	eval { $self->{run}->finish };
+	return;
+}
+
+1;
