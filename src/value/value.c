@@ -230,6 +230,19 @@ phi_seal_payload(const PhiType *type, PhiSpan payload, int class)
 }
 
 Datum
+phi_seal_datum(const PhiType *type, Datum value, int class)
+{
+	uint8		scratch[8];
+	void	   *owned;
+	PhiSpan		payload = phi_payload_from(type, value, scratch, &owned);
+	Datum		sealed = phi_seal_payload(type, payload, class);
+
+	if (owned != NULL)
+		pfree(owned);
+	return sealed;
+}
+
+Datum
 phi_move_to_class(const PhiType *type, Datum datum, int class)
 {
 	PhiEnvelope envelope;
