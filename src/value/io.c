@@ -27,13 +27,16 @@ PG_FUNCTION_INFO_V1(phi_enc_typmod_out);
 
 /*
  * Messages of the base types' functions quote the value, and the server logs
- * them: keep the SQLSTATE and drop the rest.  For use in PG_CATCH.
+ * them: keep the SQLSTATE and drop the rest.  Errors of other classes, such as
+ * a cancelled query, do not quote.  For use in PG_CATCH.
  */
 static void
 rethrow_without_value(const PhiType *type, MemoryContext context)
 {
 	int			code = geterrcode();
 
+	if (ERRCODE_TO_CATEGORY(code) != ERRCODE_DATA_EXCEPTION)
+		PG_RE_THROW();
 	MemoryContextSwitchTo(context);
 	FlushErrorState();
 	ereport(ERROR,
