@@ -32,7 +32,6 @@ $node->safe_psql('postgres', q{
 	);
 	CREATE INDEX patient_name ON patient USING hash (name);
 	CREATE INDEX patient_born ON patient USING hash (born);
-	CREATE UNIQUE INDEX patient_remark ON patient (remark enctext_equality_ops);
 	GRANT SELECT, INSERT, UPDATE, DELETE ON patient TO app_a, app_b, nurse_a;
 	SELECT phi.isolate('patient', 'clinic');
 });

@@ -142,7 +142,7 @@ sub slurp_raw
 sub files_with
 {
 	my ($strings, @directories) = @_;
-	my $any = join '|', map { quotemeta } @$strings;
+	my $any = join '|', map { quotemeta } sort { length $b <=> length $a } @$strings;
 	my %found;
 
 	find({ no_chdir => 1, wanted => sub {
