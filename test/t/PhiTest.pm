@@ -197,8 +197,7 @@ sub query
 	$self->{out} = $self->{err} = '';
 	$self->{in} .= "$sql\n;\n\\echo $mark\n\\warn $mark\n";
 	$self->{run}->pump until $self->{out} =~ /^$mark$/m && $self->{err} =~ /^$mark$/m;
-	my ($out, $err) = map { s/^?\Q$mark\E\n\z//r } @{$self}{qw(out err)};
-	chomp $out;
+	my ($out, $err) = map { s/\n?\Q$mark\E\n\z//r } @{$self}{qw(out err)};
 	return wantarray ? ($out, $err) : $out;
 }
 
