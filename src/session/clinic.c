@@ -42,7 +42,7 @@ static bool has_literals = false;
 static Size
 shared_size(void)
 {
-	return mul_size(sizeof(SharedSession), MaxBackends);
+	return mul_size(sizeof(SharedSession), PhiMaxBackends());
 }
 
 static PhiSession *
@@ -156,7 +156,7 @@ phi_assign_clinic(const char *newval, void *extra)
 {
 	drop_literals(extra);
 	current = extra;
-	if (sessions != NULL && MyProc != NULL && MyBackendId != InvalidBackendId)
+	if (sessions != NULL && MyProc != NULL && PhiProcNumber(MyProc) < PhiMaxBackends())
 	{
 		SharedSession *mine = &sessions[PhiProcNumber(MyProc)];
 

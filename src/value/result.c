@@ -238,15 +238,15 @@ start(QueryDesc *query, int flags)
 }
 
 static void
-run(QueryDesc *query, ScanDirection direction, uint64 count, bool once)
+run(QueryDesc *query, ScanDirection direction, uint64 count PHI_RUN_PARAMETER)
 {
 	depth++;
 	PG_TRY();
 	{
 		if (prev_run)
-			prev_run(query, direction, count, once);
+			prev_run(query, direction, count PHI_RUN_ARGUMENT);
 		else
-			standard_ExecutorRun(query, direction, count, once);
+			standard_ExecutorRun(query, direction, count PHI_RUN_ARGUMENT);
 	}
 	PG_FINALLY();
 	{
