@@ -196,7 +196,7 @@ sub query
 
 	$self->{out} = $self->{err} = '';
 	$self->{in} .= "$sql\n;\n\\echo $mark\n\\warn $mark\n";
-	$self->{run}->pump until $self->{out} =~ /^$mark$/m && $self->{err} =~ /^$mark$/m;
+	$self->{run}->pump until $self->{out} =~ /^$mark\n/m && $self->{err} =~ /^$mark\n/m;
 	my ($out, $err) = map { s/\n?\Q$mark\E\n\z//r } @{$self}{qw(out err)};
 	return wantarray ? ($out, $err) : $out;
 }
