@@ -229,6 +229,7 @@ start(QueryDesc *query, int flags)
 			prev_start(query, flags);
 		else
 			standard_ExecutorStart(query, flags);
+		phi_check_index_conditions(query->planstate);
 	}
 	PG_FINALLY();
 	{
