@@ -249,4 +249,14 @@ SKIP:
 gives($node, undef, "SELECT context, setting FROM pg_settings WHERE name = 'phi.allow_core_dumps'", qr/^postmaster\|/, 'only a restart allows core dumps');
 refused($node, 'app_a', 'SHOW phi.key_directory', '42501', qr/phi\.key_directory/, 'applications are not told where the keys are');
 
+# Many sessions that need the first key at once.
+my $race = new_server('race', conf => "max_connections = 20\n");
+my $script = $race->basedir . '/create.sql';
+append_to_file($script, "SELECT phi.create_clinic('clinic-' || :client_id, 'Clinic');\n");
+$race->safe_psql('postgres', 'CREATE EXTENSION pg_phi');
+$race->command_ok([ 'pgbench', '-n', '-c', '12', '-j', '2', '-t', '1', '-f', $script, '-h', $race->host, '-p', $race->port, 'postgres' ],
+	'twelve clinics at once in an empty directory');
+gives($race, undef, 'SELECT count(DISTINCT clinic), count(DISTINCT master_key) FROM phi.keys', '12|1', 'share one master key');
+is(scalar(() = glob(key_directory($race) . '/* ' . key_directory($race) . '/.new*')), 1, 'in one file');
+
 done_testing();

@@ -8,7 +8,7 @@ use Test::More;
 
 use PhiTest;
 
-my $node = new_server('sessions', conf => "log_statement = none\n");
+my $node = new_server('sessions', conf => "log_statement = none\nmax_prepared_transactions = 2\n");
 set_up_clinics($node);
 $node->safe_psql('postgres', q{
 	CREATE ROLE pool LOGIN;
@@ -27,7 +27,8 @@ for my $clinic ('a', 'b')
 }
 my $one = 'SELECT name FROM patient WHERE name = \'a-17\'';
 
-# At login.
+# At login. A custodian is refused whatever he was granted.
+$node->safe_psql('postgres', "SELECT phi.grant_clinic('custodian', 'a')");
 gives($node, 'app_a', "$one; SELECT opened_by FROM phi.session()", "a-17\nconnection", 'a connection option opens the clinic', options => '-c phi.clinic=a');
 for my $case ([ 'app_a', 'b', 'permission denied for clinic "b"' ], [ 'app_a', 'x', 'clinic "x" does not exist' ],
 	[ 'stranger', 'a', 'permission denied for clinic "a"' ], [ 'custodian', 'a', 'permission denied for clinic "a"' ])
@@ -53,8 +54,6 @@ gives($node, 'app_a', $one, 'a-17', 'a database setting opens it to those who ho
 warned($node, 'app_b', 'SELECT phi.current_clinic() IS NULL', 't', qr/WARNING:  permission denied/, 'and to nobody else');
 $node->safe_psql('postgres', 'ALTER DATABASE postgres RESET phi.clinic');
 refused($node, 'custodian', "SET phi.clinic = 'a'", '42501', qr/custodians and auditors may not/, 'a custodian may not SET it either');
-$node->safe_psql('postgres', "SELECT phi.grant_clinic('custodian', 'a')");
-refused($node, 'custodian', "SET phi.clinic = 'a'", '42501', qr/custodians and auditors may not/, 'not even with a grant');
 refused($node, undef, "SET phi.clinic = 'a'", '42501', qr/Being superuser is no grant/, 'being superuser is no grant');
 refused($node, undef, "SET ROLE app_a; SET phi.clinic = 'a'", '42501', qr/superuser/, 'nor is SET ROLE');
 
@@ -122,12 +121,36 @@ for my $clinic ('a', 'b')
 	gives($node, 'pool', "BEGIN; SET LOCAL phi.clinic = '$clinic'; $parallel $facts; COMMIT", $serial, "clinic $clinic, parallel with SET LOCAL: the same");
 	gives($node, 'pool', "$parallel PREPARE p AS $facts; SET phi.clinic = '$clinic'; EXECUTE p; EXECUTE p", "$serial\n$serial", "clinic $clinic, parallel and prepared: the same");
 }
+my (undef, $alone) = as($node, 'pool', "SET phi.clinic = 'a'; SET max_parallel_workers_per_gather = 0; $facts");
+gives($node, undef, "SET SESSION AUTHORIZATION pool; SET phi.clinic = 'a'; $parallel $facts", $alone, 'parallel after SET SESSION AUTHORIZATION: the same');
+gives($node, undef, "SET SESSION AUTHORIZATION pool; SET phi.clinic = 'a'; RESET SESSION AUTHORIZATION; SELECT phi.current_clinic() IS NULL", 't', 'a clinic does not go over to another session user');
 $node->safe_psql('postgres', 'CREATE TABLE open_rows AS SELECT * FROM patient; GRANT SELECT ON open_rows TO PUBLIC');
 refused($node, 'pool', "$parallel SELECT sum(amount::bigint) FROM open_rows", '42501', qr/sealed session/, 'parallel and sealed: refused');
 refused($node, undef, "$parallel SELECT sum(amount::bigint) FROM open_rows", '42501', qr/sealed session/, 'parallel and sealed, superuser: refused');
 refused($node, 'pool', "SET phi.clinic = 'a'; $parallel SELECT sum(amount::bigint) FROM open_rows", '42501', qr/another clinic/, 'parallel: values of another clinic are refused');
 refused($node, 'nurse_a', "SET phi.clinic = 'a'; $parallel SELECT sum(amount::bigint) FROM open_rows WHERE clinic = 'a'", '42501', qr/insurance/, 'parallel: a class that is not held is refused');
 gives($node, 'nurse_a', "SET phi.clinic = 'a'; SET phi.hidden_value = 'null'; $parallel SELECT count(amount::bigint), count(name::text) FROM open_rows WHERE clinic = 'a'", '0|5000', 'parallel: phi.hidden_value reaches the workers');
+
+# A function that opens another clinic while workers start must not take them
+# along: they serve the clinic of their query. The leader reads the first row,
+# and is in the function until the workers have started.
+$node->safe_psql('postgres', q{
+	SET check_function_bodies = off;
+	CREATE FUNCTION in_b(int) RETURNS text LANGUAGE plpgsql PARALLEL RESTRICTED SET phi.clinic = 'b'
+		AS $$ BEGIN IF $1 = 1 THEN PERFORM pg_sleep(2); END IF; RETURN phi.current_clinic(); END $$;
+	CREATE TABLE of_a AS SELECT * FROM open_rows WHERE clinic = 'a' ORDER BY id;
+	GRANT SELECT ON of_a TO PUBLIC;
+});
+my $leader = session($node, 'pool');
+$leader->query("SET phi.clinic = 'a'; $parallel");
+# New processes, which workers are, begin a second late.
+$node->safe_psql('postgres', 'ALTER SYSTEM SET post_auth_delay = 1');
+$node->reload;
+is(join(' ', $leader->query("SELECT min(in_b(id)), count(*), min(phi.current_clinic()) FROM of_a WHERE name::text LIKE 'a-%'")), 'b|5000|a ',
+	'a function in another clinic while parallel workers start');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET post_auth_delay');
+$node->reload;
+$leader->quit;
 
 # Grants and keys changed by others.
 my $reader = session($node, 'app_a');
@@ -161,6 +184,11 @@ is($reader->query("SELECT string_agg(name, ',' ORDER BY id DESC) FROM patient WH
 $reader->query("UPDATE patient SET name = name || '!' WHERE id = -3");
 is($reader->query("$key_of -3"), $new, 'an update has it too');
 $reader->quit;
+
+# Two-phase commit: the row waits under the key that was active.
+gives($node, 'app_a', "SET phi.clinic = 'a'; BEGIN; INSERT INTO patient VALUES (-5, 'a', 'prepared', 1); PREPARE TRANSACTION 'waits'", '', 'a prepared transaction');
+gives($node, 'custodian', "SELECT phi.rotate_key('a', 'identity') > 0", 't', 'a rotation meanwhile');
+gives($node, 'app_a', "COMMIT PREPARED 'waits'; SET phi.clinic = 'a'; SELECT name FROM patient WHERE id = -5", 'prepared', 'the row is committed and read');
 
 # Membership gives a grant, and takes it.
 $node->safe_psql('postgres', 'CREATE ROLE member LOGIN IN ROLE app_a');

@@ -85,6 +85,8 @@ $node->safe_psql('subscriber', 'DROP SUBSCRIPTION subscriber');
 
 # A standby.
 $node->backup('base');
+my $key = substr slurp_raw(key_file($node)), 0, 64;
+is_deeply(files_with([ $key, pack('H*', $key), 'Suzuki' ], $node->backup_dir), {}, 'a base backup holds neither the key nor a name');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
 $standby->start;
