@@ -6,9 +6,6 @@
 #ifndef PHI_COMPAT_H
 #define PHI_COMPAT_H
 
-#include "miscadmin.h"
-#include "postmaster/autovacuum.h"
-#include "replication/walsender.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
 #if PG_VERSION_NUM >= 160000
@@ -20,15 +17,7 @@
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
-/* Until 14 shared memory is asked for before MaxBackends is computed. */
-#if PG_VERSION_NUM < 150000
-#define PhiMaxBackends() (MaxConnections + autovacuum_max_workers + 1 + \
-						  max_worker_processes + max_wal_senders)
-#else
-#define PhiMaxBackends() MaxBackends
-#endif
-
-/* From 15 on shared memory is asked for in a hook, when MaxBackends is known. */
+/* From 15 on shared memory is asked for in a hook. */
 #if PG_VERSION_NUM >= 150000
 #define PHI_SHMEM_REQUEST_HOOK
 #endif
@@ -49,13 +38,6 @@
 #else
 #define PHI_RUN_PARAMETER
 #define PHI_RUN_ARGUMENT
-#endif
-
-/* A number below MaxBackends for each backend's slot in shared memory. */
-#if PG_VERSION_NUM < 170000
-#define PhiProcNumber(proc) ((proc)->pgprocno)
-#else
-#define PhiProcNumber(proc) GetNumberFromPGProc(proc)
 #endif
 
 /* Where ANALYZE keeps a column's statistics target moved in 17. */

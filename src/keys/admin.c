@@ -13,8 +13,7 @@
 
 #include "compat.h"
 #include "guc.h"
-#include "keys/keys.h"
-#include "keys/master.h"
+#include "keys/catalog.h"
 
 PG_FUNCTION_INFO_V1(phi_class_name);
 PG_FUNCTION_INFO_V1(phi_class_number);
@@ -73,6 +72,25 @@ wrap_random_key(const char *label, const PhiKeyIdentity *identity)
 }
 
 /*
+ * The master key for a new data key.  When the last one made needs a master
+ * key that is not there, a disk is not mounted or a file is lost: to go on
+ * with another, or a new one, would hide it.
+ */
+static void
+current_master_key(char *label)
+{
+	PhiKeyRow	last;
+
+	if (phi_read_last_key(&last) && !phi_master_available(last.label))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FILE),
+				 errmsg("master key \"%s\" is missing", last.label),
+				 errdetail("The keys of this database are wrapped by it."),
+				 errhint("Mount the key directory, or bring the key back from where the custodians keep its copy.")));
+	phi_master_newest(label);
+}
+
+/*
  * phi.wrap_new_key(key_id, clinic_id, class, version)
  *		returns (suite smallint, master_key text, wrapped bytea)
  *
@@ -95,7 +113,7 @@ phi_wrap_new_key(PG_FUNCTION_ARGS)
 	identity.class = PG_GETARG_INT16(2);
 	identity.version = PG_GETARG_INT32(3);
 	identity.suite = (int16) phi_suite;
-	phi_master_newest(label);
+	current_master_key(label);
 	values[0] = Int16GetDatum(identity.suite);
 	values[1] = CStringGetTextDatum(label);
 	values[2] = PointerGetDatum(wrap_random_key(label, &identity));

@@ -141,3 +141,20 @@ phi_read_active_key(int32 clinic_id, int class, PhiKeyRow *row)
 				Int16GetDatum(class));
 	return read_first("data_key_active", 2, keys, row);
 }
+
+bool
+phi_read_last_key(PhiKeyRow *row)
+{
+	Relation	rel = table_open(phi_relation_oid("data_key"), AccessShareLock);
+	Relation	index = index_open(phi_relation_oid("data_key_pkey"), AccessShareLock);
+	SysScanDesc scan = systable_beginscan_ordered(rel, index, NULL, 0, NULL);
+	HeapTuple	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
+	bool		found = HeapTupleIsValid(tuple);
+
+	if (found)
+		read_row(tuple, RelationGetDescr(rel), row);
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return found;
+}

@@ -22,6 +22,9 @@ typedef struct PhiKeyRow
 extern bool phi_read_key(int32 key_id, PhiKeyRow *row);
 extern bool phi_read_active_key(int32 clinic_id, int class, PhiKeyRow *row);
 
+/* The key that was made last. */
+extern bool phi_read_last_key(PhiKeyRow *row);
+
 /* The OID of phi.data_key as last seen, to compare invalidations with. */
 extern Oid	phi_data_key_oid;
 

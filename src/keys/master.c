@@ -43,12 +43,6 @@ provider(void)
 	return providers[phi_key_provider];
 }
 
-static Size
-shared_size(void)
-{
-	return sizeof(MasterKeys);
-}
-
 /* In the postmaster, at start and after a crash. */
 static void
 shared_start(void)
@@ -70,7 +64,7 @@ shared_start(void)
 void
 phi_master_init(void)
 {
-	phi_shared_request("pg_phi master keys", shared_size, (void **) &shared,
+	phi_shared_request("pg_phi master keys", sizeof(MasterKeys), (void **) &shared,
 					   shared_start);
 }
 

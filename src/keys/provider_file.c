@@ -122,6 +122,15 @@ file_newest(char *label)
 }
 
 static void
+report_irregular(const char *path)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("master key file \"%s\" is not a regular file", path),
+			 errhint("Put the file itself into the key directory.")));
+}
+
+static void
 file_fetch(const char *label, uint8 *key)
 {
 	char		path[MAXPGPATH];
@@ -133,7 +142,10 @@ file_fetch(const char *label, uint8 *key)
 	PhiStatus	status;
 
 	key_path(label, path);
-	fd = OpenTransientFile(path, O_RDONLY | O_NOFOLLOW | PG_BINARY);
+	/* A pipe must not keep the server waiting. */
+	fd = OpenTransientFile(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | PG_BINARY);
+	if (fd < 0 && errno == ELOOP)
+		report_irregular(path);
 	if (fd < 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
@@ -143,6 +155,8 @@ file_fetch(const char *label, uint8 *key)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not access master key file \"%s\": %m", path)));
+	if (!S_ISREG(st.st_mode))
+		report_irregular(path);
 	check_owner_and_mode("master key file", path, &st);
 	n = read(fd, text, sizeof(text));
 	if (n < 0)

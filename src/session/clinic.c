@@ -25,34 +25,21 @@
 #include "keys/keys.h"
 #include "session/grants.h"
 #include "session/session.h"
-#include "shared.h"
 
-/* What a parallel worker takes over from its leader. */
-typedef struct SharedSession
-{
-	bool		open;
-	int32		clinic_id;
-	uint32		classes;
-	Oid			role;
-} SharedSession;
-
-static SharedSession *sessions = NULL;	/* by PhiProcNumber */
 static PhiSession *current = NULL;
 static bool has_literals = false;
-
-static Size
-shared_size(void)
-{
-	return mul_size(sizeof(SharedSession), PhiMaxBackends());
-}
 
 static PhiSession *
 make_session(const char *code)
 {
-	PhiSession *session = phi_guc_malloc(offsetof(PhiSession, code) + strlen(code) + 1);
+	Size		size = offsetof(PhiSession, code) + strlen(code) + 1;
+	PhiSession *session = phi_guc_malloc(size);
 
 	if (session != NULL)
+	{
+		memset(session, 0, size);
 		strcpy(session->code, code);
+	}
 	return session;
 }
 
@@ -99,19 +86,6 @@ authorize(PhiSession *session)
 	return true;
 }
 
-/* A parallel worker trusts the leader that it was started by. */
-static void
-inherit(PhiSession *session)
-{
-	SharedSession *leader = &sessions[PhiProcNumber(MyProc->lockGroupLeader)];
-
-	session->clinic_id = leader->clinic_id;
-	session->open = leader->open;
-	session->classes = leader->classes;
-	session->role = leader->role;
-	session->epoch = phi_grants_epoch;
-}
-
 bool
 phi_check_clinic(char **newval, void **extra, GucSource source)
 {
@@ -129,9 +103,7 @@ phi_check_clinic(char **newval, void **extra, GucSource source)
 	if (session == NULL)
 		return false;
 	session->source = source;
-	if (InitializingParallelWorker)
-		inherit(session);
-	else if (!authorize(session))
+	if (!InitializingParallelWorker && !authorize(session))
 	{
 		phi_guc_free(session);
 		return false;
@@ -153,27 +125,11 @@ drop_literals(const PhiSession *next)
 	ResetPlanCache();
 }
 
-/* For parallel workers to come. */
-static void
-publish(void)
-{
-	SharedSession *mine;
-
-	if (sessions == NULL || MyProc == NULL || PhiProcNumber(MyProc) >= PhiMaxBackends())
-		return;
-	mine = &sessions[PhiProcNumber(MyProc)];
-	mine->open = current != NULL && current->open;
-	mine->clinic_id = mine->open ? current->clinic_id : 0;
-	mine->classes = mine->open ? current->classes : 0;
-	mine->role = mine->open ? current->role : InvalidOid;
-}
-
 void
 phi_assign_clinic(const char *newval, void *extra)
 {
 	drop_literals(extra);
 	current = extra;
-	publish();
 }
 
 void
@@ -182,32 +138,40 @@ phi_session_note_literal(void)
 	has_literals = true;
 }
 
-/* The session's own grant may be gone, be back, or name other classes now. */
+/*
+ * The session's grant may be gone, be back, or name other classes now.  In a
+ * parallel worker it is read here for the first time: the setting is restored
+ * there before the session user is.
+ */
 static void
 read_grant_again(void)
 {
 	uint32		classes;
 
+	if (!OidIsValid(current->role))
+	{
+		current->role = GetSessionUserId();
+		current->clinic_id = phi_find_clinic(current->code);
+	}
+
 	current->epoch = phi_grants_epoch;
-	current->open = phi_find_clinic(current->code) == current->clinic_id &&
+	current->open = current->clinic_id > 0 &&
+		phi_find_clinic(current->code) == current->clinic_id &&
 		phi_find_grant(current->role, current->clinic_id, &classes) &&
 		!phi_is_keeper(current->role);
 	if (current->open)
 		current->classes = classes;
-	publish();
 }
 
 const PhiSession *
 phi_session(void)
 {
-	if (current == NULL)
-		return NULL;
 	/* What leaves through replication stays encrypted. */
-	if (current->role != GetSessionUserId() || am_walsender || HistoricSnapshotActive())
+	if (current == NULL || am_walsender || HistoricSnapshotActive())
 		return NULL;
-	if (unlikely(current->epoch != phi_grants_epoch) && !IsParallelWorker())
+	if (unlikely(current->epoch != phi_grants_epoch))
 		read_grant_again();
-	return current->open ? current : NULL;
+	return current->open && current->role == GetSessionUserId() ? current : NULL;
 }
 
 const PhiSession *
@@ -244,5 +208,4 @@ void
 phi_session_init(void)
 {
 	phi_grants_init();
-	phi_shared_request("pg_phi sessions", shared_size, (void **) &sessions, NULL);
 }

@@ -12,7 +12,7 @@ typedef struct PhiSession
 	int32		clinic_id;
 	bool		open;			/* false: the grant is gone */
 	uint32		classes;		/* PHI_CLASS_BIT()s that were granted */
-	Oid			role;			/* the session user whose grant it is */
+	Oid			role;			/* the session user whose grant it is; 0: not read yet */
 	uint64		epoch;			/* of the grants when they were last read */
 	GucSource	source;			/* SET, connection option, role setting */
 	char		code[FLEXIBLE_ARRAY_MEMBER];

@@ -26,7 +26,7 @@ COMMENT ON FUNCTION phi.class_list(int) IS 'Names of the data classes in a bit m
 
 /* session/grants.c reads these columns by position. */
 CREATE TABLE phi.clinic_grant (
-  clinic_id   int NOT NULL REFERENCES phi.clinic,
+  clinic_id   int NOT NULL,
   grantee     regrole NOT NULL,
   classes     int NOT NULL CHECK (classes & 1 = 1),
   granted_at  timestamptz NOT NULL DEFAULT clock_timestamp(),

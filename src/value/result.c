@@ -144,6 +144,21 @@ wrap_query(Query *query)
 	query->stmt_len = inner->stmt_len;
 }
 
+/*
+ * DISTINCT and set operations compare the encrypted values, which must stay in
+ * their target lists.  Sorts, if they spill, write what is in theirs: wrapped,
+ * that is ciphertext, and only rows that are sent are decrypted.  A query that
+ * modifies in WITH must stay at top level, one that locks rows too.
+ */
+static bool
+needs_wrapping(const Query *query)
+{
+	if (query->hasModifyingCTE || query->rowMarks != NIL)
+		return false;
+	return query->setOperations != NULL || query->distinctClause != NIL ||
+		query->sortClause != NIL;
+}
+
 static void
 cast_results(Query *query)
 {
@@ -155,10 +170,10 @@ cast_results(Query *query)
 	}
 	if (query->commandType != CMD_SELECT || !has_encrypted(query->targetList))
 		return;
-	if (query->setOperations == NULL && query->distinctClause == NIL)
-		query->targetList = cast_targets(query->targetList);
-	else if (!query->hasModifyingCTE)	/* must stay at top level */
+	if (needs_wrapping(query))
 		wrap_query(query);
+	else if (query->setOperations == NULL && query->distinctClause == NIL)
+		query->targetList = cast_targets(query->targetList);
 }
 
 static bool
