@@ -64,7 +64,7 @@ bench: prepare
 bench-values: prepare
 	@bench/run values
 fuzz: prepare
-	@if [ -x test/fuzz/run ]; then test/fuzz/run; else echo "fuzz: no tests"; fi
+	@test/fuzz/run
 
 all install clean:
 	@$(MAKE) --no-print-directory $@

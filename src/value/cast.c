@@ -52,41 +52,41 @@ phi_enc_to_base(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(phi_convert(fcinfo, function, value, type->base, function->plain));
 }
 
-/* Text that looks like an envelope is one, as in input. */
+/* The argument as a value of the base type. */
 static Datum
-from_plain(FunctionCallInfo fcinfo, PhiFunction *function, int class, bool literal)
+plain_argument(FunctionCallInfo fcinfo, PhiFunction *function)
 {
-	const PhiType *type = function->type;
-	Datum		value;
-	PhiSpan		payload;
-	uint8		scratch[8];
-
-	phi_require_session("encrypt a value");
-	value = phi_convert(fcinfo, function, PG_GETARG_DATUM(0), function->plain, type->base);
-	payload = phi_payload_from(type, value, scratch);
-	if (!literal && type->kind == PHI_PAYLOAD_BYTES && phi_is_envelope_text(payload))
-		return phi_accept_text(type, payload, class);
-	return phi_seal_payload(type, payload, class < 0 ? PHI_CLASS_GENERAL : class);
+	return phi_convert(fcinfo, function, PG_GETARG_DATUM(0), function->plain,
+					   function->type->base);
 }
 
 /*
  * enctext(text, integer, boolean) and so on: encrypts for the column's class
- * at once.  An envelope in text form passes a sealed session, as in input.
+ * at once.  As in input, text that looks like an envelope is one.
  */
 Datum
 phi_base_to_enc(PG_FUNCTION_ARGS)
 {
 	PhiFunction *function = phi_function(fcinfo);
 	const PhiType *type = function->type;
+	int32		class = PG_GETARG_INT32(1);
 
-	if (type->kind == PHI_PAYLOAD_BYTES && phi_session() == NULL)
+	if (type->kind == PHI_PAYLOAD_BYTES)
 	{
-		PhiSpan		text = phi_payload_from(type, PG_GETARG_DATUM(0), NULL);
+		void	   *owned;
+		PhiSpan		text = phi_payload_from(type, plain_argument(fcinfo, function),
+											NULL, &owned);
+		Datum		value;
 
-		if (phi_is_envelope_text(text))
-			PG_RETURN_DATUM(phi_accept_text(type, text, PG_GETARG_INT32(1)));
+		value = phi_is_envelope_text(text) ? phi_accept_text(type, text, class) :
+			phi_seal_payload(type, text, class < 0 ? PHI_CLASS_GENERAL : class);
+		if (owned != NULL)
+			pfree(owned);
+		PG_RETURN_DATUM(value);
 	}
-	PG_RETURN_DATUM(from_plain(fcinfo, function, PG_GETARG_INT32(1), false));
+	phi_require_session("encrypt a value");
+	PG_RETURN_DATUM(phi_seal_datum(type, plain_argument(fcinfo, function),
+								   class < 0 ? PHI_CLASS_GENERAL : class));
 }
 
 /* phi.encrypt(text, text) and so on: takes its argument literally */
@@ -96,7 +96,9 @@ phi_encrypt(PG_FUNCTION_ARGS)
 	PhiFunction *function = phi_function(fcinfo);
 	char	   *class = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
-	PG_RETURN_DATUM(from_plain(fcinfo, function, phi_class_by_label(class), true));
+	phi_require_session("encrypt a value");
+	PG_RETURN_DATUM(phi_seal_datum(function->type, plain_argument(fcinfo, function),
+								   phi_class_by_label(class)));
 }
 
 /* enctext(enctext, integer, boolean) and so on: moves to the column's class */

@@ -82,7 +82,7 @@ plain_bytes(FunctionCallInfo fcinfo, PhiFunction *function, Operand *operand,
 	else
 		opened->payload = phi_payload_from(function->type,
 										   plain_value(fcinfo, function, operand),
-										   opened->near);
+										   opened->near, (void **) &opened->far);
 	return opened->payload;
 }
 

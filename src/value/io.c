@@ -27,13 +27,16 @@ PG_FUNCTION_INFO_V1(phi_enc_typmod_out);
 
 /*
  * Messages of the base types' functions quote the value, and the server logs
- * them: keep the SQLSTATE and drop the rest.  For use in PG_CATCH.
+ * them: keep the SQLSTATE and drop the rest.  Errors of other classes, such as
+ * a cancelled query, do not quote.  For use in PG_CATCH.
  */
 static void
 rethrow_without_value(const PhiType *type, MemoryContext context)
 {
 	int			code = geterrcode();
 
+	if (ERRCODE_TO_CATEGORY(code) != ERRCODE_DATA_EXCEPTION)
+		PG_RE_THROW();
 	MemoryContextSwitchTo(context);
 	FlushErrorState();
 	ereport(ERROR,
@@ -81,13 +84,11 @@ plain_recv(const PhiType *type, StringInfo buf)
 	return value;
 }
 
-static Datum
-seal_value(const PhiType *type, Datum value, int32 typmod)
+/* A value without a type modifier is general until it reaches its column. */
+static int
+class_of(int32 typmod)
 {
-	uint8		scratch[8];
-
-	return phi_seal_payload(type, phi_payload_from(type, value, scratch),
-							typmod < 0 ? PHI_CLASS_GENERAL : typmod);
+	return typmod < 0 ? PHI_CLASS_GENERAL : typmod;
 }
 
 /* enctextin(cstring, oid, integer) and so on */
@@ -104,9 +105,8 @@ phi_enc_in(PG_FUNCTION_ARGS)
 	phi_require_session("encrypt a value");
 	phi_session_note_literal();
 	if (type->base == TEXTOID)
-		PG_RETURN_DATUM(phi_seal_payload(type, span,
-										 typmod < 0 ? PHI_CLASS_GENERAL : typmod));
-	PG_RETURN_DATUM(seal_value(type, plain_in(type, text), typmod));
+		PG_RETURN_DATUM(phi_seal_payload(type, span, class_of(typmod)));
+	PG_RETURN_DATUM(phi_seal_datum(type, plain_in(type, text), class_of(typmod)));
 }
 
 /* enctextrecv(internal, oid, integer) and so on */
@@ -126,7 +126,7 @@ phi_enc_recv(PG_FUNCTION_ARGS)
 	}
 	phi_require_session("encrypt a value");
 	phi_session_note_literal();
-	PG_RETURN_DATUM(seal_value(type, plain_recv(type, buf), typmod));
+	PG_RETURN_DATUM(phi_seal_datum(type, plain_recv(type, buf), class_of(typmod)));
 }
 
 /*

@@ -92,10 +92,11 @@ phi_base_hash(PG_FUNCTION_ARGS)
 	Datum		value = phi_convert(fcinfo, function, PG_GETARG_DATUM(0),
 									function->plain, type->base);
 	uint8		scratch[8];
+	void	   *owned;
 
 	if (!type->bytewise)
 		PG_RETURN_INT32((int32) prf_of_value(type, clinic_id, value));
-	PG_RETURN_INT32((int32) prf(clinic_id, phi_payload_from(type, value, scratch)));
+	PG_RETURN_INT32((int32) prf(clinic_id, phi_payload_from(type, value, scratch, &owned)));
 }
 
 /* Sampled values that the server asks to be counted; see compute_stats. */

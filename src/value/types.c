@@ -209,16 +209,21 @@ jsonb_payload(Datum value)
 }
 
 PhiSpan
-phi_payload_from(const PhiType *type, Datum value, uint8 scratch[8])
+phi_payload_from(const PhiType *type, Datum value, uint8 scratch[8], void **owned)
 {
+	struct varlena *given = (struct varlena *) DatumGetPointer(value);
 	struct varlena *bytes;
+	PhiSpan		payload;
 
+	*owned = NULL;
 	switch (type->kind)
 	{
 		case PHI_PAYLOAD_INTEGER:
 			return integer_payload(type->width, value, scratch);
 		case PHI_PAYLOAD_JSONB:
-			return jsonb_payload(value);
+			payload = jsonb_payload(value);
+			*owned = unconstify(uint8 *, payload.ptr);
+			return payload;
 		case PHI_PAYLOAD_NUMERIC:
 			value = DirectFunctionCall1(numeric_send, value);
 			break;
@@ -226,6 +231,8 @@ phi_payload_from(const PhiType *type, Datum value, uint8 scratch[8])
 			break;
 	}
 	bytes = PG_DETOAST_DATUM_PACKED(value);
+	if (bytes != given)
+		*owned = bytes;
 	return (PhiSpan) {(uint8 *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)};
 }
 

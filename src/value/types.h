@@ -68,9 +68,11 @@ extern Datum phi_convert(FunctionCallInfo fcinfo, PhiFunction *function,
 
 /*
  * The payload of a value of type->base.  Numbers are written to "scratch"; the
- * rest points into the value or into fresh memory.
+ * rest points into the value or into fresh memory, which is then *owned and
+ * for the caller to free (NULL if there is none).
  */
-extern PhiSpan phi_payload_from(const PhiType *type, Datum value, uint8 scratch[8]);
+extern PhiSpan phi_payload_from(const PhiType *type, Datum value,
+								uint8 scratch[8], void **owned);
 
 /* ERROR 22000 when the payload is not one of the type. */
 extern Datum phi_payload_to(const PhiType *type, PhiSpan payload);

@@ -192,6 +192,17 @@ phi_open_readable(const PhiType *type, Datum datum, PhiOpened *opened)
 	return access;
 }
 
+/* A cast can be called as a function, with any number for a type modifier. */
+static void
+check_class(int class)
+{
+	if (class < 0 || class >= PHI_CLASSES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("data class %d does not exist", class),
+				 errhint("The classes are general, identity, insurance, clinical and sensitive.")));
+}
+
 Datum
 phi_seal_payload(const PhiType *type, PhiSpan payload, int class)
 {
@@ -204,6 +215,7 @@ phi_seal_payload(const PhiType *type, PhiSpan payload, int class)
 	PhiStatus	status;
 	uint8	   *value;
 
+	check_class(class);
 	if (!(session->classes & PHI_CLASS_BIT(class)))
 		phi_report_access(PHI_CLASS_NOT_HELD, class);
 	if (!AllocSizeIsValid(VARHDRSZ + size))
@@ -230,6 +242,19 @@ phi_seal_payload(const PhiType *type, PhiSpan payload, int class)
 }
 
 Datum
+phi_seal_datum(const PhiType *type, Datum value, int class)
+{
+	uint8		scratch[8];
+	void	   *owned;
+	PhiSpan		payload = phi_payload_from(type, value, scratch, &owned);
+	Datum		sealed = phi_seal_payload(type, payload, class);
+
+	if (owned != NULL)
+		pfree(owned);
+	return sealed;
+}
+
+Datum
 phi_move_to_class(const PhiType *type, Datum datum, int class)
 {
 	PhiEnvelope envelope;
@@ -238,6 +263,7 @@ phi_move_to_class(const PhiType *type, Datum datum, int class)
 	PhiOpened	opened;
 	Datum		moved;
 
+	check_class(class);
 	phi_parse_datum(type, datum, &envelope);
 	key = phi_key_by_id(envelope.key_id);
 	/* A sealed session restores a dump, perhaps before the keys are there. */

@@ -66,6 +66,9 @@ extern PhiAccess phi_open_readable(const PhiType *type, Datum datum, PhiOpened *
  */
 extern Datum phi_seal_payload(const PhiType *type, PhiSpan payload, int class);
 
+/* The same for a value of type->base. */
+extern Datum phi_seal_datum(const PhiType *type, Datum value, int class);
+
 /* Whether text is taken for an envelope. */
 extern bool phi_is_envelope_text(PhiSpan text);
 
