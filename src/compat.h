@@ -6,6 +6,9 @@
 #ifndef PHI_COMPAT_H
 #define PHI_COMPAT_H
 
+#include "miscadmin.h"
+#include "postmaster/autovacuum.h"
+#include "replication/walsender.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
 #if PG_VERSION_NUM >= 160000
@@ -15,6 +18,14 @@
 /* Settings that begin with "phi." and are unknown are refused from 15 on. */
 #if PG_VERSION_NUM < 150000
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+/* Until 14 shared memory is asked for before MaxBackends is computed. */
+#if PG_VERSION_NUM < 150000
+#define PhiMaxBackends() (MaxConnections + autovacuum_max_workers + 1 + \
+						  max_worker_processes + max_wal_senders)
+#else
+#define PhiMaxBackends() MaxBackends
 #endif
 
 /* From 15 on shared memory is asked for in a hook, when MaxBackends is known. */
@@ -29,6 +40,15 @@
 #else
 #define phi_guc_malloc(size) guc_malloc(LOG, size)
 #define phi_guc_free(ptr) guc_free(ptr)
+#endif
+
+/* ExecutorRun lost its last argument in 18. */
+#if PG_VERSION_NUM < 180000
+#define PHI_RUN_PARAMETER , bool once
+#define PHI_RUN_ARGUMENT , once
+#else
+#define PHI_RUN_PARAMETER
+#define PHI_RUN_ARGUMENT
 #endif
 
 /* A number below MaxBackends for each backend's slot in shared memory. */

@@ -137,8 +137,7 @@ extern PhiStatus phi_open(const PhiSuite *suite, PhiSecret *secret,
 						  const uint8_t *tag, uint8_t *plain);
 
 /*
- * Keyed PRF (SipHash-2-4) of "data" under a key derived from "secret"; the same
- * number on every machine.
+ * Keyed PRF (SipHash-2-4) of "data" under a key derived from "secret".
  */
 extern PhiStatus phi_prf64(PhiSecret *secret, PhiSpan data, uint64_t *out);
 

@@ -30,6 +30,7 @@
 /* What a parallel worker takes over from its leader. */
 typedef struct SharedSession
 {
+	bool		open;
 	int32		clinic_id;
 	uint32		classes;
 	Oid			role;
@@ -42,7 +43,7 @@ static bool has_literals = false;
 static Size
 shared_size(void)
 {
-	return mul_size(sizeof(SharedSession), MaxBackends);
+	return mul_size(sizeof(SharedSession), PhiMaxBackends());
 }
 
 static PhiSession *
@@ -63,7 +64,6 @@ authorize(PhiSession *session)
 
 	session->role = GetSessionUserId();
 	session->epoch = phi_grants_epoch;
-	session->clinic_id = 0;
 	if (clinic_id < 0)
 	{
 		GUC_check_errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
@@ -95,6 +95,7 @@ authorize(PhiSession *session)
 		return false;
 	}
 	session->clinic_id = clinic_id;
+	session->open = true;
 	return true;
 }
 
@@ -105,6 +106,7 @@ inherit(PhiSession *session)
 	SharedSession *leader = &sessions[PhiProcNumber(MyProc->lockGroupLeader)];
 
 	session->clinic_id = leader->clinic_id;
+	session->open = leader->open;
 	session->classes = leader->classes;
 	session->role = leader->role;
 	session->epoch = phi_grants_epoch;
@@ -151,19 +153,27 @@ drop_literals(const PhiSession *next)
 	ResetPlanCache();
 }
 
+/* For parallel workers to come. */
+static void
+publish(void)
+{
+	SharedSession *mine;
+
+	if (sessions == NULL || MyProc == NULL || PhiProcNumber(MyProc) >= PhiMaxBackends())
+		return;
+	mine = &sessions[PhiProcNumber(MyProc)];
+	mine->open = current != NULL && current->open;
+	mine->clinic_id = mine->open ? current->clinic_id : 0;
+	mine->classes = mine->open ? current->classes : 0;
+	mine->role = mine->open ? current->role : InvalidOid;
+}
+
 void
 phi_assign_clinic(const char *newval, void *extra)
 {
 	drop_literals(extra);
 	current = extra;
-	if (sessions != NULL && MyProc != NULL && MyBackendId != InvalidBackendId)
-	{
-		SharedSession *mine = &sessions[PhiProcNumber(MyProc)];
-
-		mine->clinic_id = current ? current->clinic_id : 0;
-		mine->classes = current ? current->classes : 0;
-		mine->role = current ? current->role : InvalidOid;
-	}
+	publish();
 }
 
 void
@@ -172,38 +182,32 @@ phi_session_note_literal(void)
 	has_literals = true;
 }
 
-/* The session's own grant may be gone, or name other classes now. */
+/* The session's own grant may be gone, be back, or name other classes now. */
 static void
 read_grant_again(void)
 {
 	uint32		classes;
 
 	current->epoch = phi_grants_epoch;
-	if (phi_find_clinic(current->code) == current->clinic_id &&
+	current->open = phi_find_clinic(current->code) == current->clinic_id &&
 		phi_find_grant(current->role, current->clinic_id, &classes) &&
-		!phi_is_keeper(current->role))
+		!phi_is_keeper(current->role);
+	if (current->open)
 		current->classes = classes;
-	else
-		current->clinic_id = 0;
+	publish();
 }
 
 const PhiSession *
 phi_session(void)
 {
-	if (current == NULL || current->clinic_id == 0)
-		return NULL;
-	if (current->role != GetSessionUserId())
+	if (current == NULL)
 		return NULL;
 	/* What leaves through replication stays encrypted. */
-	if (am_walsender || HistoricSnapshotActive())
+	if (current->role != GetSessionUserId() || am_walsender || HistoricSnapshotActive())
 		return NULL;
 	if (unlikely(current->epoch != phi_grants_epoch) && !IsParallelWorker())
-	{
 		read_grant_again();
-		if (current->clinic_id == 0)
-			return NULL;
-	}
-	return current;
+	return current->open ? current : NULL;
 }
 
 const PhiSession *

@@ -1,29 +1,3 @@
-CREATE FUNCTION phi.drop_policies(relation regclass) RETURNS void
-  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-  policy name;
-BEGIN
-  FOR policy IN SELECT polname FROM pg_policy
-    WHERE polrelid = relation AND polname IN ('phi_clinic', 'phi_isolation')
-  LOOP
-    EXECUTE format('DROP POLICY %I ON %s', policy, relation);
-  END LOOP;
-END $$;
-REVOKE EXECUTE ON FUNCTION phi.drop_policies(regclass) FROM PUBLIC;
-COMMENT ON FUNCTION phi.drop_policies(regclass) IS 'Drops the policies that phi.isolate() makes; internal';
-
-CREATE FUNCTION phi.table_tree(relation regclass) RETURNS SETOF regclass
-  LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-  WITH RECURSIVE tree (oid) AS (
-    SELECT relation::oid UNION
-    SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
-  ) SELECT tree.oid::regclass FROM tree;
-END;
-REVOKE EXECUTE ON FUNCTION phi.table_tree(regclass) FROM PUBLIC;
-COMMENT ON FUNCTION phi.table_tree(regclass) IS 'A table with its partitions and inheritance children; internal';
-
 CREATE FUNCTION phi.isolate(relation regclass, clinic_column name) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -47,12 +21,21 @@ BEGIN
   /* The session's side is cast, once a query, so that the column's index serves. */
   condition := format('%I = (SELECT phi.current_clinic()::%s)', clinic_column, column_type);
   /* Rows of a partition can be reached without its parent. */
-  FOR member IN SELECT phi.table_tree(relation) LOOP
+  FOR member IN
+    WITH RECURSIVE tree (oid) AS (
+      SELECT relation::oid UNION
+      SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
+    ) SELECT tree.oid FROM tree
+  LOOP
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', member);
-    PERFORM phi.drop_policies(member);
     /* Without a permissive policy no row is seen; with another, no other clinic''s. */
-    EXECUTE format('CREATE POLICY phi_clinic ON %s AS PERMISSIVE USING (%s) WITH CHECK (%2$s)', member, condition);
-    EXECUTE format('CREATE POLICY phi_isolation ON %s AS RESTRICTIVE USING (%s) WITH CHECK (%2$s)', member, condition);
+    IF EXISTS (SELECT FROM pg_policy WHERE polrelid = member AND polname = 'phi_isolation') THEN
+      EXECUTE format('ALTER POLICY phi_clinic ON %s USING (%s) WITH CHECK (%2$s)', member, condition);
+      EXECUTE format('ALTER POLICY phi_isolation ON %s USING (%s) WITH CHECK (%2$s)', member, condition);
+    ELSE
+      EXECUTE format('CREATE POLICY phi_clinic ON %s AS PERMISSIVE USING (%s) WITH CHECK (%2$s)', member, condition);
+      EXECUTE format('CREATE POLICY phi_isolation ON %s AS RESTRICTIVE USING (%s) WITH CHECK (%2$s)', member, condition);
+    END IF;
   END LOOP;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.isolate(regclass, name) FROM PUBLIC;
@@ -64,6 +47,7 @@ CREATE FUNCTION phi.unisolate(relation regclass) RETURNS void
 AS $$
 DECLARE
   member regclass;
+  policy name;
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = relation AND polname = 'phi_isolation') THEN
     RAISE EXCEPTION USING
@@ -71,8 +55,17 @@ BEGIN
       MESSAGE = format('table %s is not isolated', coalesce(relation::text, 'null')),
       HINT = 'phi.isolate() isolates a table.';
   END IF;
-  FOR member IN SELECT phi.table_tree(relation) LOOP
-    PERFORM phi.drop_policies(member);
+  FOR member IN
+    WITH RECURSIVE tree (oid) AS (
+      SELECT relation::oid UNION
+      SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
+    ) SELECT tree.oid FROM tree
+  LOOP
+    FOR policy IN SELECT polname FROM pg_policy
+      WHERE polrelid = member AND polname IN ('phi_clinic', 'phi_isolation')
+    LOOP
+      EXECUTE format('DROP POLICY %I ON %s', policy, member);
+    END LOOP;
     /* Policies of others keep row security as it is. */
     IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = member) THEN
       EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', member);

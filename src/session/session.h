@@ -9,7 +9,8 @@
 
 typedef struct PhiSession
 {
-	int32		clinic_id;		/* 0: sealed */
+	int32		clinic_id;
+	bool		open;			/* false: the grant is gone */
 	uint32		classes;		/* PHI_CLASS_BIT()s that were granted */
 	Oid			role;			/* the session user whose grant it is */
 	uint64		epoch;			/* of the grants when they were last read */

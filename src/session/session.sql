@@ -60,8 +60,13 @@ SELECT pg_catalog.pg_extension_config_dump('phi.grant_event_event_id_seq', '');
 CREATE FUNCTION phi.record_grant(action text, clinic text, grantee regrole, classes text[]) RETURNS void
   LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
+  /* pg_has_role() says yes to all that a superuser asks. */
+  WITH RECURSIVE mine (role) AS (
+    SELECT oid FROM pg_roles WHERE rolname = session_user UNION
+    SELECT m.roleid FROM pg_auth_members m JOIN mine ON m.member = mine.role
+  )
   INSERT INTO phi.grant_event (action, clinic, grantee, classes, self)
-  VALUES (action, clinic, grantee::text, classes, pg_has_role(session_user, grantee, 'MEMBER'));
+  SELECT action, clinic, grantee::text, classes, grantee IN (SELECT role FROM mine);
 END;
 REVOKE EXECUTE ON FUNCTION phi.record_grant(text, text, regrole, text[]) FROM PUBLIC;
 COMMENT ON FUNCTION phi.record_grant(text, text, regrole, text[]) IS 'Writes phi.grant_event; internal';

@@ -10,7 +10,9 @@
  * error, because "=" is LEAKPROOF: row security lets it see rows that the
  * session never gets.
  *
- * Order tells more than equality, so it takes the right to read both values.
+ * Order tells more than equality, so the operators "<" and so on take the right
+ * to read both values.  Sorting itself, which serves joins, DISTINCT and the
+ * like too, orders what may not be read behind the rest, by a keyed PRF.
  */
 #include "postgres.h"
 
@@ -96,12 +98,9 @@ may_compare(const Operand *a, const Operand *b)
 			return false;
 		if (a->class == b->class)
 			return true;
-		/* Nobody can make values of his own in a sealed session. */
-		if (a->access == PHI_SEALED)
-			return superuser();
 	}
-	return (!a->encrypted || a->access == PHI_READABLE) &&
-		(!b->encrypted || b->access == PHI_READABLE);
+	return (!a->encrypted || phi_may_compare_any(a->access)) &&
+		(!b->encrypted || phi_may_compare_any(b->access));
 }
 
 static bool
@@ -155,6 +154,7 @@ require_order(const Operand *operand)
 		phi_report_access(operand->access, operand->class);
 }
 
+/* By plaintext. */
 static int
 order(FunctionCallInfo fcinfo)
 {
@@ -166,6 +166,43 @@ order(FunctionCallInfo fcinfo)
 	read_operand(fcinfo, function, 1, &b);
 	require_order(&a);
 	require_order(&b);
+	return compare_values(fcinfo, function, &a, &b);
+}
+
+static int
+compare_numbers(uint64 a, uint64 b)
+{
+	return a < b ? -1 : a > b;
+}
+
+/* In an order that tells no more than "=" does. */
+static int
+compare_unreadable(const PhiType *type, const Operand *a, const Operand *b)
+{
+	if (a->clinic_id != b->clinic_id)
+		return compare_numbers(a->clinic_id, b->clinic_id);
+	if (!phi_may_compare_any(a->access) && a->class != b->class)
+		return compare_numbers(a->class, b->class);
+	return compare_numbers(phi_search_value(type, &a->envelope),
+						   phi_search_value(type, &b->envelope));
+}
+
+static int
+sort_order(FunctionCallInfo fcinfo, PhiFunction *function)
+{
+	Operand		a;
+	Operand		b;
+	bool		a_hidden;
+	bool		b_hidden;
+
+	read_operand(fcinfo, function, 0, &a);
+	read_operand(fcinfo, function, 1, &b);
+	a_hidden = a.encrypted && a.access != PHI_READABLE;
+	b_hidden = b.encrypted && b.access != PHI_READABLE;
+	if (a_hidden && b_hidden)
+		return compare_unreadable(function->type, &a, &b);
+	if (a_hidden || b_hidden)
+		return a_hidden ? 1 : -1;
 	return compare_values(fcinfo, function, &a, &b);
 }
 
@@ -206,10 +243,13 @@ phi_enc_ge(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(order(fcinfo) >= 0);
 }
 
+/* Support function 1: an index is ordered for all sessions alike. */
 Datum
 phi_enc_cmp(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT32(order(fcinfo));
+	PhiFunction *function = phi_function(fcinfo);
+
+	PG_RETURN_INT32(function->in_index ? order(fcinfo) : sort_order(fcinfo, function));
 }
 
 /*

@@ -229,6 +229,7 @@ start(QueryDesc *query, int flags)
 			prev_start(query, flags);
 		else
 			standard_ExecutorStart(query, flags);
+		phi_check_index_conditions(query->planstate);
 	}
 	PG_FINALLY();
 	{
@@ -238,15 +239,15 @@ start(QueryDesc *query, int flags)
 }
 
 static void
-run(QueryDesc *query, ScanDirection direction, uint64 count, bool once)
+run(QueryDesc *query, ScanDirection direction, uint64 count PHI_RUN_PARAMETER)
 {
 	depth++;
 	PG_TRY();
 	{
 		if (prev_run)
-			prev_run(query, direction, count, once);
+			prev_run(query, direction, count PHI_RUN_ARGUMENT);
 		else
-			standard_ExecutorRun(query, direction, count, once);
+			standard_ExecutorRun(query, direction, count PHI_RUN_ARGUMENT);
 	}
 	PG_FINALLY();
 	{

@@ -6,6 +6,11 @@
  * Equal plaintexts of a clinic have equal bits whatever their class and key
  * version.  A plain value is hashed for the session's clinic, so that it finds
  * that clinic's values.
+ *
+ * Outside of indexes (hash joins, hash_array() and the like) the hash of a
+ * value that the session may not read depends on the class too, as its "="
+ * does: else a hash would tell what "=" does not.  An index can't do so, for
+ * it serves all sessions; see guard.c.
  */
 #include "postgres.h"
 
@@ -24,8 +29,9 @@ PG_FUNCTION_INFO_V1(phi_enc_hash);
 PG_FUNCTION_INFO_V1(phi_base_hash);
 PG_FUNCTION_INFO_V1(phi_enc_typanalyze);
 
+/* "class" separates what must not be compared; PHI_CLASS_SEARCH: nothing is. */
 static uint64
-prf(int32 clinic_id, PhiSpan data)
+prf(int32 clinic_id, int class, PhiSpan data)
 {
 	PhiKey	   *key = phi_key_active(clinic_id, PHI_CLASS_SEARCH);
 	PhiStatus	status;
@@ -36,6 +42,13 @@ prf(int32 clinic_id, PhiSpan data)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("clinic %d has no active search key", clinic_id)));
 	status = phi_prf64(phi_key_secret(key), data, &result);
+	if (status == PHI_OK && class != PHI_CLASS_SEARCH)
+	{
+		uint64_t	tagged[2] = {result, (uint64_t) class};
+
+		status = phi_prf64(phi_key_secret(key),
+						   (PhiSpan) {(uint8 *) tagged, sizeof(tagged)}, &result);
+	}
 	if (status != PHI_OK)
 		phi_report_envelope(status);
 	return result;
@@ -46,40 +59,51 @@ prf(int32 clinic_id, PhiSpan data)
  * hash, which agrees with its equality, stands in for them.
  */
 static uint64
-prf_of_value(const PhiType *type, int32 clinic_id, Datum value)
+prf_of_value(const PhiType *type, int32 clinic_id, int class, Datum value)
 {
 	TypeCacheEntry *base = lookup_type_cache(type->base,
 											 TYPECACHE_HASH_EXTENDED_PROC_FINFO);
 	uint64		hash = DatumGetUInt64(FunctionCall2(&base->hash_extended_proc_finfo,
 													value, UInt64GetDatum(0)));
 
-	return prf(clinic_id, (PhiSpan) {(uint8 *) &hash, sizeof(hash)});
+	return prf(clinic_id, class, (PhiSpan) {(uint8 *) &hash, sizeof(hash)});
 }
 
 static uint64
-prf_of_envelope(const PhiType *type, const PhiEnvelope *envelope, PhiKey *key)
+prf_of_envelope(const PhiType *type, const PhiEnvelope *envelope, PhiKey *key, int class)
 {
 	int32		clinic_id = key->clinic_id;
 	PhiOpened	opened;
 	uint64		result;
 
 	if (!type->bytewise)
-		return prf_of_value(type, clinic_id, phi_open_datum(type, envelope, key));
+		return prf_of_value(type, clinic_id, class, phi_open_datum(type, envelope, key));
 	phi_open_envelope(envelope, key, &opened);
-	result = prf(clinic_id, opened.payload);
+	result = prf(clinic_id, class, opened.payload);
 	phi_close(&opened);
 	return result;
+}
+
+uint64
+phi_search_value(const PhiType *type, const PhiEnvelope *envelope)
+{
+	return prf_of_envelope(type, envelope, phi_envelope_key(envelope), PHI_CLASS_SEARCH);
 }
 
 /* hashenctext(enctext) and so on; support function 1 of the hash class */
 Datum
 phi_enc_hash(PG_FUNCTION_ARGS)
 {
-	const PhiType *type = phi_function(fcinfo)->type;
+	PhiFunction *function = phi_function(fcinfo);
 	PhiEnvelope envelope;
+	PhiKey	   *key;
+	int			class = PHI_CLASS_SEARCH;
 
-	phi_parse_datum(type, PG_GETARG_DATUM(0), &envelope);
-	PG_RETURN_INT32((int32) prf_of_envelope(type, &envelope, phi_envelope_key(&envelope)));
+	phi_parse_datum(function->type, PG_GETARG_DATUM(0), &envelope);
+	key = phi_envelope_key(&envelope);
+	if (!function->in_index && !phi_may_compare_any(phi_access(phi_session(), key)))
+		class = key->class;
+	PG_RETURN_INT32((int32) prf_of_envelope(function->type, &envelope, key, class));
 }
 
 /* hashenctext(text), hashencbigint(integer) and so on: of a plain value */
@@ -95,8 +119,9 @@ phi_base_hash(PG_FUNCTION_ARGS)
 	void	   *owned;
 
 	if (!type->bytewise)
-		PG_RETURN_INT32((int32) prf_of_value(type, clinic_id, value));
-	PG_RETURN_INT32((int32) prf(clinic_id, phi_payload_from(type, value, scratch, &owned)));
+		PG_RETURN_INT32((int32) prf_of_value(type, clinic_id, PHI_CLASS_SEARCH, value));
+	PG_RETURN_INT32((int32) prf(clinic_id, PHI_CLASS_SEARCH,
+								phi_payload_from(type, value, scratch, &owned)));
 }
 
 /* Sampled values that the server asks to be counted; see compute_stats. */
@@ -123,7 +148,7 @@ add_to_sample(Sample *sample, const PhiType *type, Datum value)
 	if (key == NULL || !phi_key_available(key))
 		sample->countable = false;
 	else
-		sample->hashes[sample->n++] = prf_of_envelope(type, &envelope, key);
+		sample->hashes[sample->n++] = prf_of_envelope(type, &envelope, key, PHI_CLASS_SEARCH);
 }
 
 static int

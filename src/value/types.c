@@ -117,6 +117,13 @@ type_of_hash(Oid function)
 	return NULL;
 }
 
+/* The server keeps the support functions of an index in a context of its own. */
+static bool
+is_called_by_index(FmgrInfo *flinfo)
+{
+	return strcmp(flinfo->fn_mcxt->name, "index info") == 0;
+}
+
 static PhiFunction *
 resolve(FmgrInfo *flinfo)
 {
@@ -132,6 +139,7 @@ resolve(FmgrInfo *flinfo)
 			function->plain = args[i];
 	}
 	function->result = phi_type_by_oid(result);
+	function->in_index = is_called_by_index(flinfo);
 	if (nargs == 1 && function->arg[0] != NULL && function->result == NULL)
 		function->plain = result;
 	function->type = function->arg[0] ? function->arg[0] :

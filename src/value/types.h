@@ -52,6 +52,7 @@ typedef struct PhiFunction
 	const PhiType *result;
 	const PhiType *type;		/* the first of these that is not NULL */
 	Oid			plain;			/* type of the other argument or the result */
+	bool		in_index;		/* support function, called by an index */
 	bool		conversion_known;
 	bool		converts;
 	FmgrInfo	convert;		/* between "plain" and type->base */

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -21,6 +22,12 @@ phi_access(const PhiSession *session, const PhiKey *key)
 	if (!(session->classes & PHI_CLASS_BIT(key->class)))
 		return PHI_CLASS_NOT_HELD;
 	return PHI_READABLE;
+}
+
+bool
+phi_may_compare_any(PhiAccess access)
+{
+	return access == PHI_READABLE || (access == PHI_SEALED && superuser());
 }
 
 void

@@ -24,6 +24,12 @@ typedef enum PhiAccess
 
 extern PhiAccess phi_access(const PhiSession *session, const PhiKey *key);
 
+/*
+ * Whether a value may be compared across classes: by one who may read it, and
+ * by a superuser in a sealed session, where nobody can make values of his own.
+ */
+extern bool phi_may_compare_any(PhiAccess access);
+
 /* ERROR 42501 for any access but PHI_READABLE. */
 extern void phi_report_access(PhiAccess access, int class) pg_attribute_noreturn();
 
@@ -85,7 +91,17 @@ extern char *phi_envelope_text(struct varlena *envelope, Size *len);
 /* The value under the key of another class, or as it is if it has it. */
 extern Datum phi_move_to_class(const PhiType *type, Datum datum, int class);
 
+/* The keyed PRF of a value, as indexes hold 32 bits of. */
+extern uint64 phi_search_value(const PhiType *type, const PhiEnvelope *envelope);
+
 extern void phi_result_init(void);
+
+/*
+ * For a plan that is about to run: ERROR 42501 when it would search an index
+ * for values of a class that the session does not hold.
+ */
+struct PlanState;
+extern void phi_check_index_conditions(struct PlanState *state);
 
 extern void phi_value_init(void);
 
