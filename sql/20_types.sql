@@ -45,7 +45,7 @@ RESET SESSION AUTHORIZATION;
 SELECT id, regexp_replace(format('%s', name), '[A-Za-z0-9+/=]{40,}$', '<base64>') AS name FROM patient ORDER BY id;
 SELECT upper(name) FROM patient;
 SELECT * FROM patient WHERE name = 'Sato Hanako';
-SELECT * FROM patient ORDER BY name;
+SELECT * FROM patient WHERE born < current_date;
 UPDATE patient SET note = 'x';
 INSERT INTO patient (clinic, name) VALUES ('a', 'phi1:AAAA');
 

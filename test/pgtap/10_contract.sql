@@ -1,7 +1,7 @@
 -- The table of section 3 of the design: what each kind of session reads and
 -- writes, for every type, through every way in and out.
 \ir include/setup.psql
-SELECT current_setting('data_directory') || '/t_' AS files \gset
+SELECT current_setting('data_directory') || '/t_' AS files, current_setting('data_directory') || '/t_copied' AS copied \gset
 
 CREATE TABLE t.session (session text, role text, clinic text);
 INSERT INTO t.session VALUES
@@ -142,6 +142,23 @@ FROM t.type WHERE enc <> 'enctext' AND enc <> 'encbytea';
 SELECT is(t.run('t_app_a', 'a', format('SELECT %L::%s', 'Sato Hanako', enc)), 'ERROR ' || code, 'and has the code of the base type: ' || enc)
 FROM (VALUES ('encjsonb', '22P02'), ('encbigint', '22P02'), ('encnumeric', '22P02'), ('encdate', '22007'),
              ('enctimestamptz', '22007'), ('encboolean', '22P02')) v(enc, code);
+
+-- COPY names the line it is at, and would quote the value, to the log as well.
+CREATE FUNCTION t.copy_context(session_role text, clinic text, into_table text, file text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE context text; message text;
+BEGIN
+  PERFORM set_config('session_authorization', session_role, true);
+  PERFORM set_config('phi.clinic', clinic, true);
+  EXECUTE format('COPY %s FROM %L', into_table, file);
+  RETURN 'no error';
+EXCEPTION WHEN OTHERS THEN
+  GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, context = PG_EXCEPTION_CONTEXT;
+  RETURN concat_ws(' ', message, context);
+END $$;
+COPY (SELECT 'Sato Hanako') TO :'copied';
+SELECT unalike(t.copy_context('t_app_a', '', 't.enctext_into', :'copied'), '%Hanako%', 'the error of a sealed COPY does not quote the value');
+SELECT unalike(t.copy_context('t_app_a', 'a', 't.encdate_into', :'copied'), '%Hanako%', 'nor does that of a COPY of what is no date');
+SELECT isnt(t.copy_context('t_app_a', 'a', 't.encdate_into', :'copied'), 'no error', 'which is an error');
 
 -- phi.hidden_value = 'null': a value whose class is not held reads as NULL in
 -- base-typed results; other refusals stay errors.
