@@ -1,0 +1,105 @@
+-- What the extension's functions are, and who may call them: a change of this
+-- page is a change of what an attacker can reach.
+\ir include/setup.psql
+CREATE VIEW t.function AS
+SELECT p.oid, p.pronamespace::regnamespace::text AS schema, p.proname::text AS name, p.oid::regprocedure::text AS signature, p.provolatile AS volatility,
+       p.proisstrict AS strict, p.proparallel AS parallel, p.proleakproof AS leakproof, p.prosecdef AS definer, p.proconfig, l.lanname::text AS language, p.prosrc,
+       has_function_privilege('t_nobody', p.oid, 'EXECUTE') AS public,
+       has_function_privilege('phi_custodian', p.oid, 'EXECUTE') AS custodian, has_function_privilege('phi_auditor', p.oid, 'EXECUTE') AS auditor
+FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+JOIN pg_extension x ON x.oid = d.refobjid AND x.extname = 'pg_phi';
+
+SELECT is((SELECT count(*) FROM pg_proc p WHERE p.pronamespace = 'phi'::regnamespace AND NOT EXISTS (SELECT FROM t.function f WHERE f.oid = p.oid)), 0::bigint, 'all functions of schema phi belong to the extension');
+
+-- Schema phi: by name, who may call it.
+CREATE VIEW t.in_phi AS SELECT name, bool_or(public) AS public, bool_or(custodian) AS custodian, bool_or(auditor) AS auditor, bool_and(public) AS all_public FROM t.function WHERE schema = 'phi' GROUP BY name;
+SELECT is(string_agg(name, ' ' ORDER BY name), 'current_clinic decrypt describe encrypt session', 'of phi, everybody may call') FROM t.in_phi WHERE public;
+SELECT is(string_agg(name, ' ' ORDER BY name), 'class_list class_name create_clinic rotate_key suite_name', 'custodians also') FROM t.in_phi WHERE custodian AND NOT public;
+SELECT is(string_agg(name, ' ' ORDER BY name), 'class_list class_name suite_name', 'auditors also') FROM t.in_phi WHERE auditor AND NOT public;
+SELECT is(string_agg(name, ' ' ORDER BY name), 'add_key class_mask class_number clinic_id grant_clinic isolate move_key notice_change record_grant revoke_clinic unisolate wrap_new_key', 'nobody but the owner') FROM t.in_phi WHERE NOT custodian AND NOT public;
+SELECT is(string_agg(name, ' '), NULL, 'all functions of one name are open or none') FROM t.in_phi WHERE public AND NOT all_public;
+
+-- What is built like what, by name with the type left out.
+CREATE VIEW t.kind AS
+SELECT regexp_replace(CASE WHEN schema = 'pg_catalog' THEN regexp_replace(name, 'enc(text|bytea|jsonb|bigint|numeric|date|timestamptz|boolean)', 'enc') ELSE 'phi.' || name END,
+         '^(text|bytea|jsonb|int8|numeric|date|timestamptz|bool|bpchar|json|int4|int2|float8|timestamp)$', 'base') AS kind, *
+FROM t.function;
+CREATE TABLE t.wanted (kind text, facts text);
+INSERT INTO t.wanted VALUES
+  ('base',         's strict safe public'),
+  ('enc',          'v strict restricted public'),
+  ('encin',        's strict restricted public'), ('encout', 's strict safe public'), ('encrecv', 's strict restricted public'), ('encsend', 's strict safe public'),
+  ('enctypmodin',  'i strict safe public'), ('enctypmodout', 'i strict safe public'), ('enctypanalyze', 's strict restricted public'),
+  ('enceq enc enc', 'i strict safe public leakproof'), ('enceq enc base', 's strict safe public leakproof'), ('enceq base enc', 's strict safe public leakproof'),
+  ('encequalimage', 's strict safe public'), ('hashenc enc', 'i strict safe'), ('hashenc base', 's strict safe'),
+  ('phi.encrypt',  'v strict restricted public'), ('phi.decrypt', 's strict safe public'), ('phi.describe', 's strict safe public'),
+  ('phi.current_clinic', 's strict safe public'), ('phi.session', 's strict restricted public'),
+  ('phi.class_name', 'i strict safe'), ('phi.class_number', 'i strict safe'), ('phi.suite_name', 'i strict safe'), ('phi.class_mask', 'i strict safe'), ('phi.class_list', 'i strict safe'),
+  ('phi.notice_change', 'v strict unsafe'), ('phi.wrap_new_key', 'v strict unsafe'),
+  ('phi.clinic_id', 's null safe'),
+  ('phi.add_key', 'v null unsafe'), ('phi.move_key', 'v null unsafe'), ('phi.create_clinic', 'v null unsafe definer'), ('phi.rotate_key', 'v null unsafe definer'),
+  ('phi.record_grant', 'v null unsafe'), ('phi.grant_clinic', 'v null unsafe definer'), ('phi.revoke_clinic', 'v null unsafe definer'),
+  ('phi.isolate', 'v null unsafe'), ('phi.unisolate', 'v null unsafe');
+-- != and the order are as =, without being leakproof: only equality earns it.
+INSERT INTO t.wanted SELECT format('enc%s %s', op, args), CASE args WHEN 'enc enc' THEN 'i' ELSE 's' END || ' strict safe public'
+FROM unnest(ARRAY['ne', 'lt', 'le', 'gt', 'ge', 'cmp']) op, unnest(ARRAY['enc enc', 'enc base', 'base enc']) args;
+CREATE VIEW t.built AS
+SELECT kind || CASE WHEN kind ~ '^(enc(eq|ne|lt|le|gt|ge|cmp)|hashenc)$' THEN (SELECT string_agg(CASE WHEN a::regtype::text LIKE 'enc%' THEN ' enc' ELSE ' base' END, '' ORDER BY n) FROM unnest((SELECT proargtypes FROM pg_proc p WHERE p.oid = k.oid)::oid[]) WITH ORDINALITY u(a, n)) ELSE '' END AS kind,
+       concat_ws(' ', volatility, CASE WHEN strict THEN 'strict' ELSE 'null' END, CASE parallel WHEN 's' THEN 'safe' WHEN 'r' THEN 'restricted' ELSE 'unsafe' END,
+         CASE WHEN public THEN 'public' END, CASE WHEN definer THEN 'definer' END, CASE WHEN leakproof THEN 'leakproof' END) AS facts, signature
+FROM t.kind k;
+SELECT is(string_agg(DISTINCT b.facts, ', '), w.facts, 'built as it should be: ' || coalesce(w.kind, b.kind)) FROM t.wanted w FULL JOIN t.built b USING (kind) GROUP BY w.kind, b.kind, w.facts ORDER BY coalesce(w.kind, b.kind);
+
+-- A function that decrypts is never IMMUTABLE: a folded constant is plaintext in a plan.
+SELECT is(string_agg(signature, ', '), NULL, 'no function that gives plaintext is immutable') FROM t.function
+WHERE volatility = 'i' AND (prosrc IN ('phi_enc_to_base', 'phi_enc_out', 'phi_enc_send') OR signature ~ 'decrypt');
+SELECT is(string_agg(signature, ', '), NULL, 'no function that makes a nonce is less than volatile, but for input') FROM t.function
+WHERE volatility <> 'v' AND prosrc IN ('phi_base_to_enc', 'phi_enc_to_enc', 'phi_encrypt');
+-- A search_path of the caller's would run the caller's functions with the owner's rights.
+SELECT is(string_agg(signature, ', '), NULL, 'all functions not in C have their own search_path') FROM t.function
+WHERE language <> 'c' AND proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp'];
+SELECT is(count(*), 4::bigint, 'four functions run with their owner''s rights') FROM t.function WHERE definer;
+
+-- Relations.
+SELECT is(string_agg(relname::text, ' ' ORDER BY relname), NULL, 'no relation of phi is open to everybody') FROM pg_class
+WHERE relnamespace = 'phi'::regnamespace AND relkind IN ('r', 'v', 'm', 'p') AND has_table_privilege('t_nobody', oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
+SELECT is(string_agg(relname::text, ' ' ORDER BY relname), NULL, 'nor one of its sequences') FROM pg_class
+WHERE relnamespace = 'phi'::regnamespace AND CASE relkind WHEN 'S' THEN has_sequence_privilege('t_nobody', oid, 'USAGE, SELECT, UPDATE') END;
+SELECT is(string_agg(relname::text, ' ' ORDER BY relname), 'clinics grant_events grants key_events keys protected_columns', role || ' may read') FROM pg_class, unnest(ARRAY['phi_custodian', 'phi_auditor']) role
+WHERE relnamespace = 'phi'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege(role, oid, 'SELECT') GROUP BY role;
+SELECT is(string_agg(relname::text, ' ' ORDER BY relname), NULL, 'and write nothing: ' || role) FROM unnest(ARRAY['phi_custodian', 'phi_auditor']) role LEFT JOIN pg_class
+ON relnamespace = 'phi'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege(role, oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER') GROUP BY role;
+SELECT is(has_schema_privilege('t_nobody', 'phi', 'CREATE'), false, 'nobody creates in schema phi');
+SELECT is(rolcanlogin OR rolsuper OR rolcreaterole OR rolbypassrls, false, rolname || ' is a mere group') FROM pg_roles WHERE rolname IN ('phi_custodian', 'phi_auditor');
+
+-- Everything says what it is.
+SELECT is(string_agg(signature, ', ' ORDER BY signature), NULL, 'each function of phi has a comment') FROM t.function WHERE schema = 'phi' AND obj_description(oid, 'pg_proc') IS NULL;
+SELECT is(string_agg(relname::text, ', ' ORDER BY relname), NULL, 'so has each table and view') FROM pg_class WHERE relnamespace = 'phi'::regnamespace AND relkind IN ('r', 'v') AND obj_description(oid, 'pg_class') IS NULL;
+SELECT is(string_agg(enc, ', '), NULL, 'and each type') FROM t.type WHERE obj_description(enc::regtype, 'pg_type') IS NULL;
+SELECT isnt(obj_description('phi'::regnamespace, 'pg_namespace'), NULL, 'and the schema');
+
+-- The types look to clients as their base types do.
+SELECT is(format('%s %s %s %s', e.typcategory, e.typcollation <> 0, e.typstorage, e.typnamespace::regnamespace), format('%s %s e pg_catalog', b.typcategory, b.typcollation <> 0), 'category, collation, storage, schema: ' || enc)
+FROM t.type JOIN pg_type e ON e.typname = enc JOIN pg_type b ON b.oid = base::regtype;
+SELECT is(format_type(enc::regtype, n), format('%s(%s)', enc, class), format('%s of class %s', enc, class)) FROM t.type, (VALUES (0, 'general'), (1, 'identity'), (2, 'insurance'), (3, 'clinical'), (4, 'sensitive')) c(n, class);
+SELECT throws_ok(format('CREATE TABLE t.x (v %s(%s))', enc, modifier), '22023', NULL, format('%s(%s)', enc, modifier)) FROM t.type, unnest(ARRAY['secret', '1', 'search', 'identity, clinical', '"Identity"']) modifier WHERE enc = 'enctext' OR modifier = 'secret';
+
+-- NULL, unknown and empty arguments: a clear error or NULL, and nothing done.
+CREATE TABLE t.call (call text, wanted text);
+INSERT INTO t.call VALUES
+  ('phi.create_clinic(NULL, ''x'')', '22004'), ('phi.create_clinic(''x'', NULL)', '22004'), ('phi.create_clinic('''', ''x'')', '22023'), ('phi.create_clinic('' x'', ''x'')', '22023'), ('phi.create_clinic(E''x\n'', ''x'')', '22023'),
+  ('phi.create_clinic(repeat(''x'', 65), ''x'')', '22023'), ('phi.create_clinic(''a'', ''again'')', '42710'),
+  ('phi.rotate_key(NULL, ''identity'')', '42704'), ('phi.rotate_key(''a'', NULL)', '22004'), ('phi.rotate_key(''none'', ''identity'')', '42704'), ('phi.rotate_key(''a'', ''none'')', '22023'), ('phi.rotate_key(''a'', ''search'')', '22023'),
+  ('phi.grant_clinic(NULL, ''a'')', '42704'), ('phi.grant_clinic(''t_nobody'', NULL)', '42704'), ('phi.grant_clinic(''t_nobody'', ''none'')', '42704'), ('phi.grant_clinic(''no_such_role'', ''a'')', '42704'), ('phi.grant_clinic(12345678::oid::regrole, ''a'')', '42704'),
+  ('phi.grant_clinic(''t_nobody'', ''a'', ''{none}'')', '22023'), ('phi.grant_clinic(''t_nobody'', ''a'', ''{NULL}'')', '22004'), ('phi.grant_clinic(''t_nobody'', ''a'', ''{search}'')', '22023'),
+  ('phi.revoke_clinic(NULL, ''a'')', '42704'), ('phi.revoke_clinic(''t_app_a'', NULL)', '42704'), ('phi.revoke_clinic(''t_nobody'', ''a'')', '42704'), ('phi.revoke_clinic(''t_app_a'', ''none'')', '42704'),
+  ('phi.isolate(NULL, ''clinic'')', '42809'), ('phi.isolate(''t.call'', NULL)', '42703'), ('phi.isolate(''t.call'', ''none'')', '42703'), ('phi.isolate(''t.function'', ''name'')', '42809'), ('phi.isolate(''t.none'', ''clinic'')', '42P01'), ('phi.isolate(''t.call'', ''ctid'')', '42703'),
+  ('phi.unisolate(NULL)', '42704'), ('phi.unisolate(''t.call'')', '42704'), ('phi.unisolate(0::regclass)', '42704'), ('phi.isolate(99999999::regclass, ''clinic'')', '42703');
+CREATE TABLE t.before AS SELECT (SELECT count(*) FROM phi.clinic) clinics, (SELECT count(*) FROM phi.data_key) keys, (SELECT count(*) FROM phi.clinic_grant) grants, (SELECT count(*) FROM phi.grant_event) events, (SELECT count(*) FROM pg_policy) policies;
+SELECT throws_ok('SELECT ' || call, wanted, NULL, 'refused: ' || call) FROM t.call;
+SELECT results_eq('TABLE t.before', 'SELECT (SELECT count(*) FROM phi.clinic) clinics, (SELECT count(*) FROM phi.data_key) keys, (SELECT count(*) FROM phi.clinic_grant) grants, (SELECT count(*) FROM phi.grant_event) events, (SELECT count(*) FROM pg_policy) policies', 'and nothing was done');
+SELECT is(t.run('t_app_a', 'a', 'SELECT ' || call), wanted, call)
+FROM (VALUES ('phi.encrypt(''x'', NULL) IS NULL', 'true'), ('phi.encrypt(''x'', ''none'')', 'ERROR 22023'), ('phi.encrypt(''x'', '''')', 'ERROR 22023'), ('phi.encrypt(''x'', ''search'')', 'ERROR 22023'),
+             ('phi.decrypt(NULL::enctext) IS NULL', 'true'), ('(phi.describe(NULL::enctext)).key_id IS NULL', 'true')) v(call, wanted);
+SELECT * FROM finish();
+ROLLBACK;
