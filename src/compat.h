@@ -47,6 +47,15 @@
 #define PhiStatisticsTarget(stats) ((stats)->attstattarget)
 #endif
 
+/* The columns that an UPDATE sets moved to the permissions in 16. */
+#if PG_VERSION_NUM < 160000
+#define PhiUpdatedColumns(plan, rte) ((rte)->updatedCols)
+#else
+#define PhiUpdatedColumns(plan, rte) \
+	((rte)->perminfoindex == 0 ? NULL : \
+	 getRTEPermissionInfo((plan)->permInfos, rte)->updatedCols)
+#endif
+
 /* The local transaction id moved in 17. */
 #if PG_VERSION_NUM < 170000
 #define PhiLocalXid() (MyProc->lxid)

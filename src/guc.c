@@ -60,7 +60,7 @@ define_session_settings(void)
 							   "The clinic whose values the session reads and writes.",
 							   "Accepted only if the session user was granted it with phi.grant_clinic(). Empty: the session is sealed.",
 							   &clinic, "", PGC_USERSET,
-							   GUC_DISALLOW_IN_FILE | GUC_NOT_WHILE_SEC_REST,
+							   GUC_DISALLOW_IN_FILE,
 							   phi_check_clinic, phi_assign_clinic, NULL);
 	DefineCustomEnumVariable("phi.hidden_value",
 							 "What a value of a class that the session does not hold reads as.",

@@ -10,6 +10,20 @@ BEGIN
   END IF;
 END $$;
 
+/* Who owns the schema can rename it and put another in its place. */
+DO $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = 'phi'
+             AND (n.nspowner <> current_user::regrole
+                  OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid))) THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'duplicate_schema',
+      MESSAGE = 'schema "phi" already exists',
+      DETAIL = 'It belongs to another role, or is not empty.',
+      HINT = 'Drop or rename it: the extension makes its own.';
+  END IF;
+END $$;
+
 /* Group roles outlive the extension: other databases may use them. */
 DO $$
 DECLARE
@@ -23,3 +37,4 @@ BEGIN
 END $$;
 
 GRANT USAGE ON SCHEMA phi TO PUBLIC;
+COMMENT ON SCHEMA phi IS 'Keys, clinics, grants and functions of the extension pg_phi; its types are in pg_catalog';

@@ -1,26 +1,16 @@
 /*
  * catalog.c
  *		Reading phi.data_key from C.
- *
- * Rows are read as the server reads its own catalogues: by index, under a
- * catalogue snapshot, without a look at privileges.  So decrypting works in
- * type output functions, in parallel workers and at login, and for users who
- * may not read the table.
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/skey.h"
 #include "access/table.h"
-#include "catalog/namespace.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
-#include "utils/rel.h"
 
 #include "compat.h"
 #include "keys/catalog.h"
+#include "keys/scan.h"
 
 /* Columns of phi.data_key; keys.sql has the table. */
 enum
@@ -39,16 +29,6 @@ static const char *const state_names[] = {
 	"active", "retired", "compromised", "destroyed"
 };
 
-Oid			phi_data_key_oid = InvalidOid;
-
-Oid
-phi_relation_oid(const char *name)
-{
-	Oid			schema = get_namespace_oid("phi", true);
-
-	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
-}
-
 /* As PhiKeyState; what is unknown decrypts nothing. */
 static PhiKeyState
 state_by_name(const char *name)
@@ -61,33 +41,27 @@ state_by_name(const char *name)
 	return PHI_KEY_DESTROYED;
 }
 
-static Datum
-column(HeapTuple tuple, TupleDesc desc, int attnum, bool *isnull)
-{
-	return heap_getattr(tuple, attnum, desc, isnull);
-}
-
-/* The columns before "state" are NOT NULL. */
+/* The columns before "wrapped" are NOT NULL. */
 static void
-read_row(HeapTuple tuple, TupleDesc desc, PhiKeyRow *row)
+read_row(PhiScan *scan, HeapTuple tuple, PhiKeyRow *row)
 {
 	bool		isnull;
-	Datum		wrapped;
+	Datum		value;
 
-	row->identity.key_id = DatumGetInt32(column(tuple, desc, COL_KEY_ID, &isnull));
-	row->identity.clinic_id = DatumGetInt32(column(tuple, desc, COL_CLINIC_ID, &isnull));
-	row->identity.class = DatumGetInt16(column(tuple, desc, COL_CLASS, &isnull));
-	row->identity.version = DatumGetInt32(column(tuple, desc, COL_VERSION, &isnull));
-	row->identity.suite = DatumGetInt16(column(tuple, desc, COL_SUITE, &isnull));
-	row->state = state_by_name(TextDatumGetCString(column(tuple, desc, COL_STATE, &isnull)));
-	strlcpy(row->label,
-			TextDatumGetCString(column(tuple, desc, COL_MASTER_KEY, &isnull)),
-			PHI_LABEL_SIZE);
+	row->identity.key_id = DatumGetInt32(phi_scan_column(scan, tuple, COL_KEY_ID, &isnull));
+	row->identity.clinic_id = DatumGetInt32(phi_scan_column(scan, tuple, COL_CLINIC_ID, &isnull));
+	row->identity.class = DatumGetInt16(phi_scan_column(scan, tuple, COL_CLASS, &isnull));
+	row->identity.version = DatumGetInt32(phi_scan_column(scan, tuple, COL_VERSION, &isnull));
+	row->identity.suite = DatumGetInt16(phi_scan_column(scan, tuple, COL_SUITE, &isnull));
+	value = phi_scan_column(scan, tuple, COL_STATE, &isnull);
+	row->state = state_by_name(TextDatumGetCString(value));
+	value = phi_scan_column(scan, tuple, COL_MASTER_KEY, &isnull);
+	strlcpy(row->label, TextDatumGetCString(value), PHI_LABEL_SIZE);
 	row->wrapped_len = 0;
-	wrapped = column(tuple, desc, COL_WRAPPED, &isnull);
+	value = phi_scan_column(scan, tuple, COL_WRAPPED, &isnull);
 	if (!isnull)
 	{
-		bytea	   *bytes = DatumGetByteaPP(wrapped);
+		bytea	   *bytes = DatumGetByteaPP(value);
 
 		/* One that is too long is not copied and so does not unwrap. */
 		row->wrapped_len = VARSIZE_ANY_EXHDR(bytes);
@@ -96,65 +70,66 @@ read_row(HeapTuple tuple, TupleDesc desc, PhiKeyRow *row)
 	}
 }
 
-static bool
-read_first(const char *index, int nkeys, ScanKey keys, PhiKeyRow *row)
-{
-	Oid			oid = phi_relation_oid("data_key");
-	Relation	rel;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		found;
-
-	if (!OidIsValid(oid))
-		return false;
-	phi_data_key_oid = oid;
-	rel = table_open(oid, AccessShareLock);
-	scan = systable_beginscan(rel, phi_relation_oid(index), true, NULL, nkeys, keys);
-	tuple = systable_getnext(scan);
-	found = HeapTupleIsValid(tuple);
-	if (found)
-		read_row(tuple, RelationGetDescr(rel), row);
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return found;
-}
-
 bool
 phi_read_key(int32 key_id, PhiKeyRow *row)
 {
 	ScanKeyData key;
+	PhiScan		scan;
+	HeapTuple	tuple;
 
 	ScanKeyInit(&key, COL_KEY_ID, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(key_id));
-	return read_first("data_key_pkey", 1, &key, row);
+	if (!phi_scan_begin(&scan, "data_key", "data_key_pkey", 1, &key))
+		return false;
+	tuple = phi_scan_next(&scan);
+	if (HeapTupleIsValid(tuple))
+		read_row(&scan, tuple, row);
+	phi_scan_end(&scan);
+	return HeapTupleIsValid(tuple);
 }
 
-/* The index is partial: its rows are those in state active. */
+/* The index has active keys only, but ignore_system_indexes bypasses it. */
 bool
 phi_read_active_key(int32 clinic_id, int class, PhiKeyRow *row)
 {
 	ScanKeyData keys[2];
+	PhiScan		scan;
+	HeapTuple	tuple;
+	bool		found = false;
 
 	ScanKeyInit(&keys[0], COL_CLINIC_ID, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(clinic_id));
 	ScanKeyInit(&keys[1], COL_CLASS, BTEqualStrategyNumber, F_INT2EQ,
 				Int16GetDatum(class));
-	return read_first("data_key_active", 2, keys, row);
+	if (!phi_scan_begin(&scan, "data_key", "data_key_active", 2, keys))
+		return false;
+	while (!found && HeapTupleIsValid(tuple = phi_scan_next(&scan)))
+	{
+		read_row(&scan, tuple, row);
+		found = row->state == PHI_KEY_ACTIVE;
+	}
+	phi_scan_end(&scan);
+	return found;
 }
 
+/* New keys have the greatest number. */
 bool
 phi_read_last_key(PhiKeyRow *row)
 {
-	Relation	rel = table_open(phi_relation_oid("data_key"), AccessShareLock);
-	Relation	index = index_open(phi_relation_oid("data_key_pkey"), AccessShareLock);
-	SysScanDesc scan = systable_beginscan_ordered(rel, index, NULL, 0, NULL);
-	HeapTuple	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
-	bool		found = HeapTupleIsValid(tuple);
+	PhiScan		scan;
+	Relation	index;
+	HeapTuple	tuple;
 
-	if (found)
-		read_row(tuple, RelationGetDescr(rel), row);
-	systable_endscan_ordered(scan);
+	if (!OidIsValid(phi_relation_oid("data_key")))
+		return false;
+	scan.rel = table_open(phi_relation_oid("data_key"), AccessShareLock);
+	index = index_open(phi_relation_oid("data_key_pkey"), AccessShareLock);
+	scan.desc = systable_beginscan_ordered(scan.rel, index, NULL, 0, NULL);
+	tuple = systable_getnext_ordered(scan.desc, BackwardScanDirection);
+	if (HeapTupleIsValid(tuple))
+		read_row(&scan, tuple, row);
+	systable_endscan_ordered(scan.desc);
 	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
-	return found;
+	table_close(scan.rel, AccessShareLock);
+	return HeapTupleIsValid(tuple);
 }

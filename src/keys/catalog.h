@@ -25,7 +25,4 @@ extern bool phi_read_active_key(int32 clinic_id, int class, PhiKeyRow *row);
 /* The key that was made last. */
 extern bool phi_read_last_key(PhiKeyRow *row);
 
-/* The OID of phi.data_key as last seen, to compare invalidations with. */
-extern Oid	phi_data_key_oid;
-
 #endif							/* PHI_KEYS_CATALOG_H */

@@ -24,6 +24,7 @@
 #include "guc.h"
 #include "keys/catalog.h"
 #include "keys/keys.h"
+#include "keys/scan.h"
 
 typedef struct ActiveSlot
 {
@@ -43,6 +44,7 @@ static HTAB *by_slot = NULL;
 static dlist_head lru;			/* head: the last one used */
 static PhiKey *last = NULL;		/* short cut for the key of the last value */
 static bool stale = false;
+static bool has_news = false;	/* keys that this transaction has read */
 static LocalTransactionId held_in = InvalidLocalTransactionId;
 static const char *const class_labels[PHI_CLASSES] = {
 	"general", "identity", "insurance", "clinical", "sensitive"
@@ -148,6 +150,7 @@ add_key(const PhiKeyRow *row)
 	key->version = row->identity.version;
 	key->state = row->state;
 	key->secret = NULL;
+	has_news = true;
 	dlist_push_head(&lru, &key->lru);
 	return key;
 }
@@ -195,7 +198,11 @@ phi_key_active(int32 clinic_id, int class)
 	freshen();
 	active = hash_search(by_slot, &slot, HASH_FIND, NULL);
 	if (active != NULL)
-		return phi_key_by_id(active->key_id);
+	{
+		key = phi_key_by_id(active->key_id);
+		if (key != NULL && key->state == PHI_KEY_ACTIVE)
+			return key;
+	}
 	if (!phi_read_active_key(clinic_id, class, &row))
 		return NULL;
 	key = add_key(&row);
@@ -276,7 +283,7 @@ phi_key_available(PhiKey *key)
 		 phi_master_available(row.label));
 }
 
-/* ROW SHARE conflicts with nobody; a rotation waits as if for EXCLUSIVE. */
+/* ROW SHARE conflicts with nobody; who waits for writers waits as for EXCLUSIVE. */
 void
 phi_key_hold_for_write(void)
 {
@@ -286,19 +293,35 @@ phi_key_hold_for_write(void)
 	held_in = PhiLocalXid();
 }
 
-/* The lock of a subtransaction that is rolled back is gone. */
+/* Keys that were made in what is rolled back must not be used any more. */
 static void
-forget_hold(SubXactEvent event, SubTransactionId mine,
-			SubTransactionId parent, void *arg)
+forget_rolled_back(void)
+{
+	held_in = InvalidLocalTransactionId;	/* the lock is gone too */
+	if (has_news)
+		stale = true;
+}
+
+static void
+end_subtransaction(SubXactEvent event, SubTransactionId mine,
+				   SubTransactionId parent, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
-		held_in = InvalidLocalTransactionId;
+		forget_rolled_back();
+}
+
+static void
+end_transaction(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PARALLEL_ABORT)
+		forget_rolled_back();
+	has_news = false;
 }
 
 static void
 mark_stale(Datum arg, Oid relid)
 {
-	if (relid == InvalidOid || relid == phi_data_key_oid)
+	if (phi_concerns(relid, "data_key"))
 		stale = true;
 }
 
@@ -309,7 +332,9 @@ phi_keys_init(void)
 		ereport(FATAL,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 				 errmsg("could not initialize libsodium and OpenSSL")));
+	phi_scan_init();
 	phi_master_init();
 	CacheRegisterRelcacheCallback(mark_stale, (Datum) 0);
-	RegisterSubXactCallback(forget_hold, NULL);
+	RegisterSubXactCallback(end_subtransaction, NULL);
+	RegisterXactCallback(end_transaction, NULL);
 }

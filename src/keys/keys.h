@@ -78,9 +78,6 @@ extern bool phi_key_available(PhiKey *key);
  */
 extern void phi_key_hold_for_write(void);
 
-/* OIDs in schema phi of this database; InvalidOid when there is none. */
-extern Oid	phi_relation_oid(const char *name);
-
 extern void phi_keys_init(void);
 
 #endif							/* PHI_KEYS_H */

@@ -110,6 +110,22 @@ find(const char *label)
 	return -1;
 }
 
+/* Leaves nothing of a key that is refused. */
+static void
+fetch(const char *label, uint8 *key)
+{
+	PG_TRY();
+	{
+		provider()->fetch(label, key);
+	}
+	PG_CATCH();
+	{
+		phi_memory_wipe(key, PHI_SECRET_SIZE);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
 /* Fetches under the lock, so that the provider is asked once per server. */
 static int
 load(const char *label)
@@ -126,7 +142,7 @@ load(const char *label)
 					 errmsg("too many master keys in use"),
 					 errdetail("A server keeps at most %d.", MAX_MASTER_KEYS),
 					 errhint("Restart the server to forget those that are no longer needed.")));
-		provider()->fetch(label, region + shared->n * PHI_SECRET_SIZE);
+		fetch(label, region + shared->n * PHI_SECRET_SIZE);
 		strlcpy(shared->label[shared->n], label, PHI_LABEL_SIZE);
 		i = shared->n++;
 	}

@@ -97,6 +97,19 @@ key_path(const char *label, char *path)
 				 errmsg("name of the master key file for \"%s\" is too long", label)));
 }
 
+/* "20261123T041900Z-70dd20c845281de2.kek" and nothing else. */
+static bool
+is_key_file(const char *name)
+{
+	static const char digits[] = "0123456789";
+	static const char hex[] = "0123456789abcdef";
+
+	return strspn(name, digits) == 8 && name[8] == 'T' &&
+		strspn(name + 9, digits) == 6 && name[15] == 'Z' && name[16] == '-' &&
+		strspn(name + 17, hex) == PHI_FINGERPRINT_SIZE - 1 &&
+		strcmp(name + 16 + PHI_FINGERPRINT_SIZE, SUFFIX) == 0;
+}
+
 /* Labels begin with their time, so the greatest name is the newest. */
 static bool
 file_newest(char *label)
@@ -108,14 +121,10 @@ file_newest(char *label)
 	label[0] = '\0';
 	while ((de = ReadDir(dir, directory)) != NULL)
 	{
-		size_t		len = strlen(de->d_name);
+		size_t		len = strlen(de->d_name) - strlen(SUFFIX);
 
-		if (de->d_name[0] == '.' || len <= strlen(SUFFIX) ||
-			len - strlen(SUFFIX) >= PHI_LABEL_SIZE ||
-			strcmp(de->d_name + len - strlen(SUFFIX), SUFFIX) != 0)
-			continue;
-		if (strncmp(de->d_name, label, len - strlen(SUFFIX)) > 0)
-			strlcpy(label, de->d_name, len - strlen(SUFFIX) + 1);
+		if (is_key_file(de->d_name) && strncmp(de->d_name, label, len) > 0)
+			strlcpy(label, de->d_name, len + 1);
 	}
 	FreeDir(dir);
 	return label[0] != '\0';
@@ -235,12 +244,19 @@ file_create(char *label)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not generate a master key")));
-	phi_make_label(key, label);
-	key_path(label, path);
-	snprintf(temporary, MAXPGPATH, "%s/.new-%d", key_directory(), MyProcPid);
-	unlink(temporary);			/* left by a crashed process of our number */
-	write_key_file(temporary, key);
-	phi_memory_wipe(key, sizeof(key));
+	PG_TRY();
+	{
+		phi_make_label(key, label);
+		key_path(label, path);
+		snprintf(temporary, MAXPGPATH, "%s/.new-%d", key_directory(), MyProcPid);
+		unlink(temporary);		/* left by a crashed process of our number */
+		write_key_file(temporary, key);
+	}
+	PG_FINALLY();
+	{
+		phi_memory_wipe(key, sizeof(key));
+	}
+	PG_END_TRY();
 	if (link(temporary, path) != 0 || unlink(temporary) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),

@@ -91,12 +91,23 @@ phi_check_clinic(char **newval, void **extra, GucSource source)
 {
 	PhiSession *session;
 
-	/* ALTER ROLE ... SET: the login is what decides. */
-	if (*newval == NULL || **newval == '\0' || source == PGC_S_TEST)
+	/*
+	 * ALTER ROLE ... SET: the login is what decides.  Physical replication has
+	 * no database, so nothing to open.
+	 */
+	if (*newval == NULL || **newval == '\0' || source == PGC_S_TEST ||
+		(am_walsender && !OidIsValid(MyDatabaseId)))
 		return true;
 	if (!InitializingParallelWorker && !IsTransactionState())
 	{
 		GUC_check_errmsg("phi.clinic can be set in a session only");
+		return false;
+	}
+	/* Code of another, run by maintenance. SECURITY DEFINER may: see above. */
+	if (!InitializingParallelWorker && InSecurityRestrictedOperation())
+	{
+		GUC_check_errcode(ERRCODE_INSUFFICIENT_PRIVILEGE);
+		GUC_check_errmsg("phi.clinic cannot be set within a security-restricted operation");
 		return false;
 	}
 	session = make_session(*newval);

@@ -2,24 +2,23 @@
  * grants.c
  *		Reading phi.clinic and phi.clinic_grant from C.
  *
- * As in keys/catalog.c rows are read under a catalogue snapshot, so that a
- * session can be opened at login and in the middle of any query.
+ * See keys/scan.c for how rows are read, so that a session can be opened at
+ * login and in the middle of any query.
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/skey.h"
-#include "access/table.h"
+#include "access/xact.h"
+#include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
-#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
 #include "keys/keys.h"
+#include "keys/scan.h"
 #include "session/grants.h"
 
 /* Columns; keys.sql and session.sql have the tables. */
@@ -31,106 +30,81 @@
 
 uint64		phi_grants_epoch = 1;
 
-static Oid	clinic_oid = InvalidOid;
-static Oid	grant_oid = InvalidOid;
-
-/* A scan of one table by an index of it. */
-typedef struct TableScan
-{
-	Relation	rel;
-	SysScanDesc scan;
-} TableScan;
-
-static bool
-begin_scan(TableScan *scan, Oid *oid, const char *table, const char *index,
-		   int nkeys, ScanKey key)
-{
-	*oid = phi_relation_oid(table);
-	if (!OidIsValid(*oid))
-		return false;
-	scan->rel = table_open(*oid, AccessShareLock);
-	scan->scan = systable_beginscan(scan->rel,
-									phi_relation_oid(index), true, NULL,
-									nkeys, key);
-	return true;
-}
-
-static Datum
-column(TableScan *scan, HeapTuple tuple, int attnum)
-{
-	bool		isnull;
-
-	return heap_getattr(tuple, attnum, RelationGetDescr(scan->rel), &isnull);
-}
-
-static void
-end_scan(TableScan *scan)
-{
-	systable_endscan(scan->scan);
-	table_close(scan->rel, AccessShareLock);
-}
-
 int32
 phi_find_clinic(const char *code)
 {
-	TableScan	scan;
+	PhiScan		scan;
 	ScanKeyData key;
+	bool		isnull;
 	HeapTuple	tuple;
 	int32		found = 0;
 
 	ScanKeyInit(&key, CLINIC_CODE, BTEqualStrategyNumber, F_TEXTEQ,
 				CStringGetTextDatum(code));
-	if (!begin_scan(&scan, &clinic_oid, "clinic", "clinic_code_key", 1, &key))
+	if (!phi_scan_begin(&scan, "clinic", "clinic_code_key", 1, &key))
 		return -1;
-	tuple = systable_getnext(scan.scan);
+	tuple = phi_scan_next(&scan);
 	if (HeapTupleIsValid(tuple))
-		found = DatumGetInt32(column(&scan, tuple, CLINIC_ID));
-	end_scan(&scan);
+		found = DatumGetInt32(phi_scan_column(&scan, tuple, CLINIC_ID, &isnull));
+	phi_scan_end(&scan);
 	return found;
 }
 
 char *
 phi_clinic_code(int32 clinic_id)
 {
-	TableScan	scan;
+	PhiScan		scan;
 	ScanKeyData key;
+	bool		isnull;
 	HeapTuple	tuple;
 	char	   *code = NULL;
 
 	ScanKeyInit(&key, CLINIC_ID, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(clinic_id));
-	if (!begin_scan(&scan, &clinic_oid, "clinic", "clinic_pkey", 1, &key))
+	if (!phi_scan_begin(&scan, "clinic", "clinic_pkey", 1, &key))
 		return NULL;
-	tuple = systable_getnext(scan.scan);
+	tuple = phi_scan_next(&scan);
 	if (HeapTupleIsValid(tuple))
-		code = TextDatumGetCString(column(&scan, tuple, CLINIC_CODE));
-	end_scan(&scan);
+		code = TextDatumGetCString(phi_scan_column(&scan, tuple, CLINIC_CODE, &isnull));
+	phi_scan_end(&scan);
 	return code;
+}
+
+/*
+ * Whether who logged in made the grant in this very transaction: it counts
+ * once it is committed, or a rollback would take the trace of it away.
+ */
+static bool
+is_own_work(Oid role, HeapTuple tuple)
+{
+	return role == GetAuthenticatedUserId() &&
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 }
 
 bool
 phi_find_grant(Oid role, int32 clinic_id, uint32 *classes)
 {
-	TableScan	scan;
+	PhiScan		scan;
 	ScanKeyData key;
+	bool		isnull;
 	HeapTuple	tuple;
 	bool		found = false;
 
 	*classes = 0;
 	ScanKeyInit(&key, GRANT_CLINIC_ID, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(clinic_id));
-	if (!begin_scan(&scan, &grant_oid, "clinic_grant", "clinic_grant_pkey", 1, &key))
+	if (!phi_scan_begin(&scan, "clinic_grant", "clinic_grant_pkey", 1, &key))
 		return false;
-	while (HeapTupleIsValid(tuple = systable_getnext(scan.scan)))
+	while (HeapTupleIsValid(tuple = phi_scan_next(&scan)))
 	{
-		Oid			grantee = DatumGetObjectId(column(&scan, tuple, GRANT_GRANTEE));
+		Oid			grantee = DatumGetObjectId(phi_scan_column(&scan, tuple, GRANT_GRANTEE, &isnull));
 
-		if (!is_member_of_role_nosuper(role, grantee))
+		if (!is_member_of_role_nosuper(role, grantee) || is_own_work(role, tuple))
 			continue;
-		*classes |= (uint32) DatumGetInt32(column(&scan, tuple, GRANT_CLASSES));
+		*classes |= (uint32) DatumGetInt32(phi_scan_column(&scan, tuple, GRANT_CLASSES, &isnull));
 		found = true;
 	}
-	end_scan(&scan);
+	phi_scan_end(&scan);
 	/* What is general in a clinic is open to all who work for it. */
 	*classes |= PHI_CLASS_BIT(PHI_CLASS_GENERAL);
 	return found;
@@ -140,19 +114,20 @@ phi_find_grant(Oid role, int32 clinic_id, uint32 *classes)
 static Oid
 next_grantee(Oid above)
 {
-	TableScan	scan;
+	PhiScan		scan;
 	ScanKeyData key;
+	bool		isnull;
 	HeapTuple	tuple;
 	Oid			grantee = InvalidOid;
 
 	ScanKeyInit(&key, GRANT_GRANTEE, BTGreaterStrategyNumber, F_OIDGT,
 				ObjectIdGetDatum(above));
-	if (!begin_scan(&scan, &grant_oid, "clinic_grant", "clinic_grant_grantee", 1, &key))
+	if (!phi_scan_begin(&scan, "clinic_grant", "clinic_grant_grantee", 1, &key))
 		return InvalidOid;
-	tuple = systable_getnext(scan.scan);
+	tuple = phi_scan_next(&scan);
 	if (HeapTupleIsValid(tuple))
-		grantee = DatumGetObjectId(column(&scan, tuple, GRANT_GRANTEE));
-	end_scan(&scan);
+		grantee = DatumGetObjectId(phi_scan_column(&scan, tuple, GRANT_GRANTEE, &isnull));
+	phi_scan_end(&scan);
 	return grantee;
 }
 
@@ -188,7 +163,7 @@ phi_is_keeper(Oid role)
 static void
 relation_changed(Datum arg, Oid relid)
 {
-	if (relid == InvalidOid || relid == clinic_oid || relid == grant_oid)
+	if (phi_concerns(relid, "clinic") || phi_concerns(relid, "clinic_grant"))
 		phi_grants_epoch++;
 }
 

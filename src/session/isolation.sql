@@ -11,15 +11,21 @@ BEGIN
       ERRCODE = 'wrong_object_type',
       MESSAGE = format('%s is not a table', coalesce(relation::text, 'null'));
   END IF;
-  SELECT format_type(atttypid, NULL) INTO column_type FROM pg_attribute
+  SELECT format_type(atttypid, -1) INTO column_type FROM pg_attribute
   WHERE attrelid = relation AND attname = clinic_column AND attnum > 0 AND NOT attisdropped;
   IF NOT FOUND THEN
     RAISE EXCEPTION USING
       ERRCODE = 'undefined_column',
       MESSAGE = format('column "%s" of table %s does not exist', clinic_column, relation);
   END IF;
-  /* The session's side is cast, once a query, so that the column's index serves. */
-  condition := format('%I = (SELECT phi.current_clinic()::%s)', clinic_column, column_type);
+  /*
+   * The session's side is cast, once a query, so that the column's index serves.
+   * A code that the type changes, as integer does 01, matches nothing.
+   */
+  condition := format(CASE WHEN column_type IN ('text', 'character varying', 'bpchar')
+                        THEN '%I = (SELECT phi.current_clinic()::%s)'
+                        ELSE '%I = (SELECT c::%s FROM phi.current_clinic() c WHERE c::%2$s::text = c)'
+                      END, clinic_column, column_type);
   /* Rows of a partition can be reached without its parent. */
   FOR member IN
     WITH RECURSIVE tree (oid) AS (

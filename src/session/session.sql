@@ -37,6 +37,8 @@ CREATE TRIGGER notice_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON phi
   FOR EACH STATEMENT EXECUTE FUNCTION phi.notice_change();
 CREATE TRIGGER notice_change AFTER UPDATE OR DELETE OR TRUNCATE ON phi.clinic
   FOR EACH STATEMENT EXECUTE FUNCTION phi.notice_change();
+ALTER TABLE phi.clinic_grant ENABLE ALWAYS TRIGGER notice_change;
+ALTER TABLE phi.clinic ENABLE ALWAYS TRIGGER notice_change;
 COMMENT ON TABLE phi.clinic_grant IS 'Which roles may open which clinic, with which data classes (bit mask)';
 /* A role that is gone would come back as a number, perhaps another role''s. */
 SELECT pg_catalog.pg_extension_config_dump('phi.clinic_grant',

@@ -8,6 +8,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -113,12 +114,22 @@ phi_enc_to_enc(PG_FUNCTION_ARGS)
 									  PG_GETARG_DATUM(0), class));
 }
 
+/* Or else forged envelopes would list the clinics to anybody. */
+static bool
+may_describe(const PhiKey *key)
+{
+	const PhiSession *session = phi_session();
+
+	return (session != NULL && session->clinic_id == key->clinic_id) ||
+		superuser() || phi_is_keeper(GetUserId());
+}
+
 /*
  * phi.describe(enctext) and so on returns (key_id int, clinic text, class text,
  *		version int, suite text, type text, bytes int)
  *
- * From the header alone; clinic, class and version are NULL when the key is
- * not in phi.data_key.
+ * From the header alone.  Clinic, class and version are NULL when the key is
+ * not in phi.data_key, or of a clinic that is none of the user's business.
  */
 Datum
 phi_describe(PG_FUNCTION_ARGS)
@@ -135,16 +146,19 @@ phi_describe(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	phi_parse_datum(type, PointerGetDatum(bytes), &envelope);
 	key = phi_key_by_id(envelope.key_id);
-	if (key != NULL)
+	nulls[1] = nulls[2] = nulls[3] = true;
+	if (key != NULL && may_describe(key))
 	{
-		int32		clinic_id = key->clinic_id;
+		char	   *code;
 
 		values[2] = CStringGetTextDatum(phi_class_label(key->class));
 		values[3] = Int32GetDatum(key->version);
-		values[1] = CStringGetTextDatum(phi_clinic_code(clinic_id));
+		nulls[2] = nulls[3] = false;
+		code = phi_clinic_code(key->clinic_id);
+		if (code != NULL)
+			values[1] = CStringGetTextDatum(code);
+		nulls[1] = code == NULL;
 	}
-	else
-		nulls[1] = nulls[2] = nulls[3] = true;
 	values[0] = Int32GetDatum((int32) envelope.key_id);
 	values[4] = CStringGetTextDatum(envelope.suite->name);
 	values[5] = CStringGetTextDatum(format_type_be(type->base));

@@ -12,16 +12,19 @@
  *
  * Order tells more than equality, so the operators "<" and so on take the right
  * to read both values.  Sorting itself, which serves joins, DISTINCT and the
- * like too, orders what may not be read behind the rest, by a keyed PRF.
+ * like too, orders what may not be read behind the rest, by a keyed PRF.  An
+ * ordered index, where allowed, goes by clinic and plaintext for all sessions.
  */
 #include "postgres.h"
 
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "miscadmin.h"
 #include "utils/typcache.h"
 
 #include "compat.h"
 #include "guc.h"
+#include "value/guard.h"
 #include "value/value.h"
 
 PG_FUNCTION_INFO_V1(phi_enc_eq);
@@ -30,6 +33,8 @@ PG_FUNCTION_INFO_V1(phi_enc_lt);
 PG_FUNCTION_INFO_V1(phi_enc_le);
 PG_FUNCTION_INFO_V1(phi_enc_gt);
 PG_FUNCTION_INFO_V1(phi_enc_ge);
+PG_FUNCTION_INFO_V1(phi_enc_smaller);
+PG_FUNCTION_INFO_V1(phi_enc_larger);
 PG_FUNCTION_INFO_V1(phi_enc_cmp);
 PG_FUNCTION_INFO_V1(phi_enc_equalimage);
 
@@ -53,7 +58,8 @@ read_operand(FunctionCallInfo fcinfo, PhiFunction *function, int n, Operand *ope
 	operand->encrypted = function->arg[n] != NULL;
 	if (!operand->encrypted)
 	{
-		phi_require_session("compare an encrypted value with a plain one");
+		operand->clinic_id =
+			phi_require_session("compare an encrypted value with a plain one")->clinic_id;
 		return;
 	}
 	phi_parse_datum(function->type, operand->datum, &operand->envelope);
@@ -126,12 +132,19 @@ compare_values(FunctionCallInfo fcinfo, PhiFunction *function, Operand *a, Opera
 	Datum		value_a = plain_value(fcinfo, function, a);
 	Datum		value_b = plain_value(fcinfo, function, b);
 
-	return DatumGetInt32(FunctionCall2Coll(&base->cmp_proc_finfo, PG_GET_COLLATION(),
-										   value_a, value_b));
+	int			result = DatumGetInt32(FunctionCall2Coll(&base->cmp_proc_finfo,
+														  PG_GET_COLLATION(),
+														  value_a, value_b));
+
+	/* Some collations call different texts equal; "=" does not. */
+	if (result == 0 && function->type->base == TEXTOID)
+		result = DatumGetInt32(FunctionCall2Coll(&base->cmp_proc_finfo,
+												 C_COLLATION_OID, value_a, value_b));
+	return result;
 }
 
 static bool
-is_equal(FunctionCallInfo fcinfo)
+compare_equal(FunctionCallInfo fcinfo)
 {
 	PhiFunction *function = phi_function(fcinfo);
 	Operand		a;
@@ -146,11 +159,20 @@ is_equal(FunctionCallInfo fcinfo)
 	return compare_values(fcinfo, function, &a, &b) == 0;
 }
 
-/* An ordered index, where allowed, is kept by sessions of every clinic. */
-static void
-require_order(const Operand *operand)
+static bool
+is_equal(FunctionCallInfo fcinfo)
 {
-	if (operand->encrypted && operand->access != PHI_READABLE && !phi_allow_ordered_index)
+	MemoryContext old = phi_enter_scratch();
+	bool		result = compare_equal(fcinfo);
+
+	phi_leave_scratch(old);
+	return result;
+}
+
+static void
+require_readable(const Operand *operand)
+{
+	if (operand->encrypted && operand->access != PHI_READABLE)
 		phi_report_access(operand->access, operand->class);
 }
 
@@ -159,14 +181,18 @@ static int
 order(FunctionCallInfo fcinfo)
 {
 	PhiFunction *function = phi_function(fcinfo);
+	MemoryContext old = phi_enter_scratch();
 	Operand		a;
 	Operand		b;
+	int			result;
 
 	read_operand(fcinfo, function, 0, &a);
 	read_operand(fcinfo, function, 1, &b);
-	require_order(&a);
-	require_order(&b);
-	return compare_values(fcinfo, function, &a, &b);
+	require_readable(&a);
+	require_readable(&b);
+	result = compare_values(fcinfo, function, &a, &b);
+	phi_leave_scratch(old);
+	return result;
 }
 
 static int
@@ -179,8 +205,6 @@ compare_numbers(uint64 a, uint64 b)
 static int
 compare_unreadable(const PhiType *type, const Operand *a, const Operand *b)
 {
-	if (a->clinic_id != b->clinic_id)
-		return compare_numbers(a->clinic_id, b->clinic_id);
 	if (!phi_may_compare_any(a->access) && a->class != b->class)
 		return compare_numbers(a->class, b->class);
 	return compare_numbers(phi_search_value(type, &a->envelope),
@@ -188,7 +212,7 @@ compare_unreadable(const PhiType *type, const Operand *a, const Operand *b)
 }
 
 static int
-sort_order(FunctionCallInfo fcinfo, PhiFunction *function)
+sort_order(FunctionCallInfo fcinfo, PhiFunction *function, bool by_plaintext)
 {
 	Operand		a;
 	Operand		b;
@@ -197,13 +221,15 @@ sort_order(FunctionCallInfo fcinfo, PhiFunction *function)
 
 	read_operand(fcinfo, function, 0, &a);
 	read_operand(fcinfo, function, 1, &b);
+	if (a.clinic_id != b.clinic_id)
+		return compare_numbers(a.clinic_id, b.clinic_id);
 	a_hidden = a.encrypted && a.access != PHI_READABLE;
 	b_hidden = b.encrypted && b.access != PHI_READABLE;
+	if (by_plaintext || !(a_hidden || b_hidden))
+		return compare_values(fcinfo, function, &a, &b);
 	if (a_hidden && b_hidden)
 		return compare_unreadable(function->type, &a, &b);
-	if (a_hidden || b_hidden)
-		return a_hidden ? 1 : -1;
-	return compare_values(fcinfo, function, &a, &b);
+	return a_hidden ? 1 : -1;
 }
 
 /* enctexteq(enctext, enctext), enctexteq(enctext, text) and so on */
@@ -243,28 +269,62 @@ phi_enc_ge(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(order(fcinfo) >= 0);
 }
 
-/* Support function 1: an index is ordered for all sessions alike. */
+/* encdatesmaller(encdate, encdate), encdatelarger(encdate, encdate) */
+Datum
+phi_enc_smaller(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_DATUM(PG_GETARG_DATUM(order(fcinfo) <= 0 ? 0 : 1));
+}
+
+Datum
+phi_enc_larger(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_DATUM(PG_GETARG_DATUM(order(fcinfo) >= 0 ? 0 : 1));
+}
+
+static void
+refuse_ordered_index(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("ordered indexes on encrypted columns are not allowed"),
+			 errdetail("Such an index tells the order of all values to whoever reads it."),
+			 errhint("Use CREATE INDEX ... USING hash, or, as superuser, SET phi.allow_ordered_index = on.")));
+}
+
+/*
+ * Support function 1.  Called by an index, or to build one: a command that is
+ * no query sorts for nothing else.  ERROR 0A000 for that unless allowed.
+ */
 Datum
 phi_enc_cmp(PG_FUNCTION_ARGS)
 {
 	PhiFunction *function = phi_function(fcinfo);
+	bool		for_index = function->in_index || phi_in_command();
+	MemoryContext old;
+	int			result;
 
-	PG_RETURN_INT32(function->in_index ? order(fcinfo) : sort_order(fcinfo, function));
+	if (function->in_partition_key)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("encrypted columns cannot be partition keys")));
+	if (for_index && !phi_allow_ordered_index)
+		refuse_ordered_index();
+	old = phi_enter_scratch();
+	result = sort_order(fcinfo, function, for_index);
+	phi_leave_scratch(old);
+	PG_RETURN_INT32(result);
 }
 
 /*
- * Support function 4 of the ordered class, which the server calls when it
- * builds an index: the one place to refuse it.  ERROR 0A000 unless allowed.
- * The answer is no: equal values have different envelopes.
+ * Support function 4, which the server calls when it builds an index of one
+ * column: refuses it before there are values.  ERROR 0A000 unless allowed.  The
+ * answer is no: equal values have different envelopes.
  */
 Datum
 phi_enc_equalimage(PG_FUNCTION_ARGS)
 {
 	if (!phi_allow_ordered_index)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("ordered indexes on encrypted columns are not allowed"),
-				 errdetail("Such an index tells the order of all values to whoever reads it."),
-				 errhint("Use CREATE INDEX ... USING hash, or, as superuser, SET phi.allow_ordered_index = on.")));
+		refuse_ordered_index();
 	PG_RETURN_BOOL(false);
 }

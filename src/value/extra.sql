@@ -9,6 +9,18 @@ COMMENT ON FUNCTION phi.encrypt(integer, text) IS 'As phi.encrypt(bigint, text)'
 CREATE CAST (varchar AS pg_catalog.enctext)
   WITH FUNCTION pg_catalog.enctext(text, integer, boolean) AS ASSIGNMENT;
 
+/* min() and max() of a date would be those of a timestamptz, which it fits too. */
+CREATE FUNCTION pg_catalog.encdatesmaller(pg_catalog.encdate, pg_catalog.encdate) RETURNS pg_catalog.encdate
+  AS 'MODULE_PATHNAME', 'phi_enc_smaller' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION pg_catalog.encdatelarger(pg_catalog.encdate, pg_catalog.encdate) RETURNS pg_catalog.encdate
+  AS 'MODULE_PATHNAME', 'phi_enc_larger' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+CREATE AGGREGATE pg_catalog.min(pg_catalog.encdate) (
+  SFUNC = pg_catalog.encdatesmaller, STYPE = pg_catalog.encdate,
+  COMBINEFUNC = pg_catalog.encdatesmaller, SORTOP = OPERATOR(pg_catalog.<), PARALLEL = SAFE);
+CREATE AGGREGATE pg_catalog.max(pg_catalog.encdate) (
+  SFUNC = pg_catalog.encdatelarger, STYPE = pg_catalog.encdate,
+  COMBINEFUNC = pg_catalog.encdatelarger, SORTOP = OPERATOR(pg_catalog.>), PARALLEL = SAFE);
+
 CREATE VIEW phi.protected_columns AS
   SELECT a.attrelid::regclass AS relation, a.attname AS column,
          format_type(a.atttypid, NULL) AS type,

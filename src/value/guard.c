@@ -1,22 +1,28 @@
 /*
  * guard.c
- *		No index search in columns of a class that the session does not hold.
- *
- * "=" finds such values equal to nothing, but an index finds its candidates
+ *		Plans and commands that would tell or keep more than they should.
+ */
+#include "postgres.h"
+
+#include "access/sysattr.h"
+#include "catalog/namespace.h"
+#include "commands/prepare.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/lsyscache.h"
+
+#include "compat.h"
+#include "value/guard.h"
+#include "value/value.h"
+
+/*
+ * No index search in columns of a class that the session does not hold.  "="
+ * finds such values equal to nothing, but an index finds its candidates
  * before "=" rejects them, and their number can be seen (EXPLAIN ANALYZE,
  * statistics, time): whoever may guess could search.  So a plan that would do
  * so does not start.  Checks of foreign keys are exempt: they compare values
  * of the tables with each other, and tell no more than the constraint does.
  */
-#include "postgres.h"
-
-#include "executor/executor.h"
-#include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
-
-#include "compat.h"
-#include "value/value.h"
-
 static bool
 check_expression(Node *node, void *session)
 {
@@ -67,4 +73,190 @@ phi_check_index_conditions(PlanState *state)
 		InNoForceRLSOperation())
 		return;
 	check_plan(state, unconstify(PhiSession *, session));
+}
+
+static void
+check_updated_columns(Oid relation, Bitmapset *columns, uint32 classes)
+{
+	int			i = -1;
+
+	while ((i = bms_next_member(columns, i)) >= 0)
+	{
+		AttrNumber	attnum = i + FirstLowInvalidHeapAttributeNumber;
+		Oid			type;
+		int32		typmod;
+		Oid			collation;
+
+		if (attnum <= 0)
+			continue;
+		get_atttypetypmodcoll(relation, attnum, &type, &typmod, &collation);
+		if (typmod >= 0 && phi_type_by_oid(type) != NULL &&
+			!(classes & PHI_CLASS_BIT(typmod)))
+			phi_report_access(PHI_CLASS_NOT_HELD, typmod);
+	}
+}
+
+/*
+ * A value that has its column's class already passes no cast, so nothing else
+ * keeps a session from copying values that it can't read; or from writing back
+ * the NULLs that it read for them.
+ */
+void
+phi_check_updates(PlannedStmt *plan)
+{
+	const PhiSession *session = phi_session();
+	ListCell   *cell;
+
+	if (session == NULL || session->classes == PHI_ALL_CLASSES || InNoForceRLSOperation())
+		return;
+	foreach(cell, plan->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, cell);
+
+		if (rte->rtekind == RTE_RELATION)
+			check_updated_columns(rte->relid, PhiUpdatedColumns(plan, rte),
+								  session->classes);
+	}
+}
+
+bool
+phi_is_definition(Node *command)
+{
+	switch (nodeTag(command))
+	{
+		case T_CreateStmt:
+		case T_AlterTableStmt:
+		case T_ViewStmt:
+		case T_IndexStmt:
+		case T_RuleStmt:
+		case T_CreatePolicyStmt:
+		case T_AlterPolicyStmt:
+		case T_CreateTrigStmt:
+		case T_CreateDomainStmt:
+		case T_AlterDomainStmt:
+			return true;
+		case T_CreateFunctionStmt:
+			/* A body that is a string is analysed anew by each session. */
+			return ((CreateFunctionStmt *) command)->sql_body != NULL;
+		default:
+			return false;
+	}
+}
+
+void
+phi_refuse_stored_literal(const char *type_name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("a literal of type %s cannot be stored in a definition", type_name),
+			 errdetail("It would be encrypted for one clinic, for good."),
+			 errhint("Write a literal of the base type, as in 'Sato'::text: it is encrypted when it is used.")));
+}
+
+static bool
+refuse_literals(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Const) && !((Const *) node)->constisnull &&
+		phi_type_by_oid(((Const *) node)->consttype) != NULL)
+		phi_refuse_stored_literal(phi_type_by_oid(((Const *) node)->consttype)->name);
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, refuse_literals, context, 0);
+	return expression_tree_walker(node, refuse_literals, context);
+}
+
+void
+phi_check_materialized_view(Query *query)
+{
+	CreateTableAsStmt *command = (CreateTableAsStmt *) query->utilityStmt;
+
+	if (command != NULL && IsA(command, CreateTableAsStmt) &&
+		command->objtype == OBJECT_MATVIEW)
+		refuse_literals(command->query, NULL);
+}
+
+static void
+refuse_statistics(Oid relation, const char *column)
+{
+	AttrNumber	attnum = get_attnum(relation, column);
+
+	if (attnum != InvalidAttrNumber &&
+		phi_type_by_oid(get_atttype(relation, attnum)) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("extended statistics on encrypted column \"%s\" are not supported", column),
+				 errdetail("They would keep values, or what expressions make of them, in the catalogue.")));
+}
+
+static bool
+check_columns(Node *node, void *relation)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, ColumnRef))
+	{
+		Node	   *name = llast(((ColumnRef *) node)->fields);
+
+		if (IsA(name, String))
+			refuse_statistics(*(Oid *) relation, strVal(name));
+		return false;
+	}
+	return raw_expression_tree_walker(node, check_columns, relation);
+}
+
+static void
+check_statistics(CreateStatsStmt *command)
+{
+	ListCell   *cell;
+	Oid			relation;
+
+	if (list_length(command->relations) != 1 || !IsA(linitial(command->relations), RangeVar))
+		return;					/* the server refuses it */
+	relation = RangeVarGetRelid(linitial(command->relations), NoLock, true);
+	if (!OidIsValid(relation))
+		return;
+	foreach(cell, command->exprs)
+	{
+		StatsElem  *element = lfirst_node(StatsElem, cell);
+
+		if (element->name != NULL)
+			refuse_statistics(relation, element->name);
+		else
+			check_columns(element->expr, &relation);
+	}
+}
+
+static void
+check_create_table_as(CreateTableAsStmt *command)
+{
+	ExecuteStmt *execute;
+	PreparedStatement *prepared;
+	ListCell   *cell;
+
+	if (!IsA(command->query, Query) ||
+		((Query *) command->query)->commandType != CMD_UTILITY)
+		return;
+	execute = (ExecuteStmt *) ((Query *) command->query)->utilityStmt;
+	prepared = FetchPreparedStatement(execute->name, false);
+	if (prepared == NULL)
+		return;
+	foreach(cell, prepared->plansource->query_list)
+	{
+		if (phi_has_cast_results(lfirst_node(Query, cell)))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot create a table from prepared statement \"%s\"", execute->name),
+					 errdetail("Its encrypted columns are decrypted for the client and would be stored so."),
+					 errhint("Use CREATE TABLE AS with the query itself, or prepare it with phi.result_as_base = off.")));
+	}
+}
+
+void
+phi_check_command(Node *command)
+{
+	if (IsA(command, CreateStatsStmt))
+		check_statistics((CreateStatsStmt *) command);
+	else if (IsA(command, CreateTableAsStmt))
+		check_create_table_as((CreateTableAsStmt *) command);
 }

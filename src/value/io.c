@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "value/guard.h"
 #include "value/value.h"
 
 PG_FUNCTION_INFO_V1(phi_enc_in);
@@ -46,35 +47,21 @@ rethrow_without_value(const PhiType *type, MemoryContext context)
 			 errhint("The value must be valid for type %s.", format_type_be(type->base))));
 }
 
+/* From text, or from "buf" in the binary form if that is not NULL. */
 static Datum
-plain_in(const PhiType *type, char *text)
+plain_value(const PhiType *type, char *text, StringInfo buf)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile Datum value = (Datum) 0;
 
 	PG_TRY();
 	{
-		value = InputFunctionCall(unconstify(FmgrInfo *, &type->in), text,
-								  type->ioparam, -1);
-	}
-	PG_CATCH();
-	{
-		rethrow_without_value(type, context);
-	}
-	PG_END_TRY();
-	return value;
-}
-
-static Datum
-plain_recv(const PhiType *type, StringInfo buf)
-{
-	MemoryContext context = CurrentMemoryContext;
-	volatile Datum value = (Datum) 0;
-
-	PG_TRY();
-	{
-		value = ReceiveFunctionCall(unconstify(FmgrInfo *, &type->recv), buf,
-									type->ioparam, -1);
+		if (buf != NULL)
+			value = ReceiveFunctionCall(unconstify(FmgrInfo *, &type->recv), buf,
+										type->ioparam, -1);
+		else
+			value = InputFunctionCall(unconstify(FmgrInfo *, &type->in), text,
+									  type->ioparam, -1);
 	}
 	PG_CATCH();
 	{
@@ -91,42 +78,70 @@ class_of(int32 typmod)
 	return typmod < 0 ? PHI_CLASS_GENERAL : typmod;
 }
 
-/* enctextin(cstring, oid, integer) and so on */
-Datum
-phi_enc_in(PG_FUNCTION_ARGS)
+static Datum
+text_in(const PhiType *type, char *text, int32 typmod)
 {
-	char	   *text = PG_GETARG_CSTRING(0);
-	const PhiType *type = phi_function(fcinfo)->type;
-	int32		typmod = PG_GETARG_INT32(2);
 	PhiSpan		span = {(uint8 *) text, strlen(text)};
 
 	if (phi_is_envelope_text(span))
-		PG_RETURN_DATUM(phi_accept_text(type, span, typmod));
+		return phi_accept_text(type, span, typmod);
 	phi_require_session("encrypt a value");
-	phi_session_note_literal();
+	phi_literal_made();
 	if (type->base == TEXTOID)
-		PG_RETURN_DATUM(phi_seal_payload(type, span, class_of(typmod)));
-	PG_RETURN_DATUM(phi_seal_datum(type, plain_in(type, text), class_of(typmod)));
+		return phi_seal_payload(type, span, class_of(typmod));
+	return phi_seal_datum(type, plain_value(type, text, NULL), class_of(typmod));
+}
+
+/*
+ * enctextin(cstring, oid, integer) and so on
+ *
+ * Errors in COPY come without their context, which quotes the column's text.
+ */
+Datum
+phi_enc_in(PG_FUNCTION_ARGS)
+{
+	const PhiType *type = phi_function(fcinfo)->type;
+	ErrorContextCallback *context = error_context_stack;
+	Datum		value;
+
+	if (phi_in_definition())
+		phi_refuse_stored_literal(type->name);
+	if (phi_in_copy())
+		error_context_stack = NULL;
+	value = text_in(type, PG_GETARG_CSTRING(0), PG_GETARG_INT32(2));
+	error_context_stack = context;
+	PG_RETURN_DATUM(value);
+}
+
+static Datum
+binary_in(const PhiType *type, StringInfo buf, int32 typmod)
+{
+	PhiSpan		span = {(uint8 *) buf->data + buf->cursor, buf->len - buf->cursor};
+
+	/* A number can begin so, but no envelope is that short. */
+	if (phi_is_envelope_text(span) &&
+		(type->kind != PHI_PAYLOAD_INTEGER || span.len > sizeof(int64)))
+	{
+		buf->cursor = buf->len;
+		return phi_accept_text(type, span, typmod);
+	}
+	phi_require_session("encrypt a value");
+	return phi_seal_datum(type, plain_value(type, NULL, buf), class_of(typmod));
 }
 
 /* enctextrecv(internal, oid, integer) and so on */
 Datum
 phi_enc_recv(PG_FUNCTION_ARGS)
 {
-	StringInfo	buf = (StringInfo) PG_GETARG_POINTER(0);
-	const PhiType *type = phi_function(fcinfo)->type;
-	int32		typmod = PG_GETARG_INT32(2);
-	PhiSpan		span = {(uint8 *) buf->data + buf->cursor, buf->len - buf->cursor};
+	ErrorContextCallback *context = error_context_stack;
+	Datum		value;
 
-	/* A number of 8 bytes can begin so, but no envelope is that short. */
-	if (phi_is_envelope_text(span) && span.len > sizeof(int64))
-	{
-		buf->cursor = buf->len;
-		PG_RETURN_DATUM(phi_accept_text(type, span, typmod));
-	}
-	phi_require_session("encrypt a value");
-	phi_session_note_literal();
-	PG_RETURN_DATUM(phi_seal_datum(type, plain_recv(type, buf), class_of(typmod)));
+	if (phi_in_copy())
+		error_context_stack = NULL;
+	value = binary_in(phi_function(fcinfo)->type, (StringInfo) PG_GETARG_POINTER(0),
+					  PG_GETARG_INT32(2));
+	error_context_stack = context;
+	PG_RETURN_DATUM(value);
 }
 
 /*

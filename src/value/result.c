@@ -13,28 +13,15 @@
  */
 #include "postgres.h"
 
-#include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/planner.h"
-#include "parser/analyze.h"
 #include "parser/parse_coerce.h"
 #include "parser/parse_collate.h"
-#include "tcop/utility.h"
 
 #include "compat.h"
 #include "guc.h"
+#include "value/guard.h"
 #include "value/value.h"
-
-static post_parse_analyze_hook_type prev_analyze = NULL;
-static planner_hook_type prev_planner = NULL;
-static ExecutorStart_hook_type prev_start = NULL;
-static ExecutorRun_hook_type prev_run = NULL;
-static ExecutorFinish_hook_type prev_finish = NULL;
-static ProcessUtility_hook_type prev_utility = NULL;
-
-/* Planner, executor and utility commands that we are inside of. */
-static int	depth = 0;
 
 static bool
 is_encrypted(const TargetEntry *entry)
@@ -201,139 +188,30 @@ query_of_client(Query *query)
 	return (Query *) inner;
 }
 
-static void
-analyze(ParseState *pstate, Query *query, JumbleState *jstate)
+/* Our casts are the only ones from our types that are marked as implicit. */
+bool
+phi_has_cast_results(Query *query)
 {
-	Query	   *of_client;
+	ListCell   *cell;
 
-	if (prev_analyze)
-		prev_analyze(pstate, query, jstate);
-	if (depth > 0)
-		return;
-	of_client = query_of_client(query);
-	if (of_client != NULL && wanted())
-		cast_results(of_client);
-}
+	foreach(cell, query->targetList)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, cell);
+		FuncExpr   *cast = (FuncExpr *) entry->expr;
 
-static PlannedStmt *
-plan(Query *query, const char *text, int options, ParamListInfo params)
-{
-	PlannedStmt *result;
-
-	depth++;
-	PG_TRY();
-	{
-		result = prev_planner ? prev_planner(query, text, options, params) :
-			standard_planner(query, text, options, params);
+		if (!entry->resjunk && IsA(cast, FuncExpr) &&
+			cast->funcformat == COERCE_IMPLICIT_CAST && list_length(cast->args) == 1 &&
+			phi_type_by_oid(exprType(linitial(cast->args))) != NULL)
+			return true;
 	}
-	PG_FINALLY();
-	{
-		depth--;
-	}
-	PG_END_TRY();
-	return result;
-}
-
-static void
-start(QueryDesc *query, int flags)
-{
-	depth++;
-	PG_TRY();
-	{
-		if (prev_start)
-			prev_start(query, flags);
-		else
-			standard_ExecutorStart(query, flags);
-		phi_check_index_conditions(query->planstate);
-	}
-	PG_FINALLY();
-	{
-		depth--;
-	}
-	PG_END_TRY();
-}
-
-static void
-run(QueryDesc *query, ScanDirection direction, uint64 count PHI_RUN_PARAMETER)
-{
-	depth++;
-	PG_TRY();
-	{
-		if (prev_run)
-			prev_run(query, direction, count PHI_RUN_ARGUMENT);
-		else
-			standard_ExecutorRun(query, direction, count PHI_RUN_ARGUMENT);
-	}
-	PG_FINALLY();
-	{
-		depth--;
-	}
-	PG_END_TRY();
-}
-
-static void
-finish(QueryDesc *query)
-{
-	depth++;
-	PG_TRY();
-	{
-		if (prev_finish)
-			prev_finish(query);
-		else
-			standard_ExecutorFinish(query);
-	}
-	PG_FINALLY();
-	{
-		depth--;
-	}
-	PG_END_TRY();
-}
-
-/* Commands that run a query whose result goes to the client. */
-static bool
-is_transparent(Node *statement)
-{
-	return IsA(statement, PrepareStmt) || IsA(statement, ExecuteStmt) ||
-		IsA(statement, DeclareCursorStmt) || IsA(statement, ExplainStmt);
-}
-
-static void
-utility(PlannedStmt *statement, const char *text, bool read_only,
-		ProcessUtilityContext context, ParamListInfo params,
-		QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
-{
-	volatile int step = is_transparent(statement->utilityStmt) ? 0 : 1;
-
-	depth += step;
-	PG_TRY();
-	{
-		if (prev_utility)
-			prev_utility(statement, text, read_only, context, params,
-						 environment, dest, completion);
-		else
-			standard_ProcessUtility(statement, text, read_only, context, params,
-									environment, dest, completion);
-	}
-	PG_FINALLY();
-	{
-		depth -= step;
-	}
-	PG_END_TRY();
+	return false;
 }
 
 void
-phi_result_init(void)
+phi_cast_results(Query *query)
 {
-	prev_analyze = post_parse_analyze_hook;
-	post_parse_analyze_hook = analyze;
-	prev_planner = planner_hook;
-	planner_hook = plan;
-	prev_start = ExecutorStart_hook;
-	ExecutorStart_hook = start;
-	prev_run = ExecutorRun_hook;
-	ExecutorRun_hook = run;
-	prev_finish = ExecutorFinish_hook;
-	ExecutorFinish_hook = finish;
-	prev_utility = ProcessUtility_hook;
-	ProcessUtility_hook = utility;
+	Query	   *of_client = query_of_client(query);
+
+	if (of_client != NULL && wanted())
+		cast_results(of_client);
 }

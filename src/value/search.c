@@ -90,6 +90,14 @@ phi_search_value(const PhiType *type, const PhiEnvelope *envelope)
 	return prf_of_envelope(type, envelope, phi_envelope_key(envelope), PHI_CLASS_SEARCH);
 }
 
+/* What hashes of values of "key" are bound to in this session; see above. */
+static int
+class_to_bind(const PhiKey *key)
+{
+	return phi_may_compare_any(phi_access(phi_session(), key)) ?
+		PHI_CLASS_SEARCH : key->class;
+}
+
 /* hashenctext(enctext) and so on; support function 1 of the hash class */
 Datum
 phi_enc_hash(PG_FUNCTION_ARGS)
@@ -98,12 +106,28 @@ phi_enc_hash(PG_FUNCTION_ARGS)
 	PhiEnvelope envelope;
 	PhiKey	   *key;
 	int			class = PHI_CLASS_SEARCH;
+	MemoryContext old = phi_enter_scratch();
+	uint64		hash;
 
 	phi_parse_datum(function->type, PG_GETARG_DATUM(0), &envelope);
 	key = phi_envelope_key(&envelope);
-	if (!function->in_index && !phi_may_compare_any(phi_access(phi_session(), key)))
-		class = key->class;
-	PG_RETURN_INT32((int32) prf_of_envelope(function->type, &envelope, key, class));
+	if (!function->in_index)
+		class = class_to_bind(key);
+	hash = prf_of_envelope(function->type, &envelope, key, class);
+	phi_leave_scratch(old);
+	PG_RETURN_INT32((int32) hash);
+}
+
+static uint64
+prf_of_plain(const PhiType *type, int32 clinic_id, Datum value)
+{
+	uint8		scratch[8];
+	void	   *owned;
+
+	if (!type->bytewise)
+		return prf_of_value(type, clinic_id, PHI_CLASS_SEARCH, value);
+	return prf(clinic_id, PHI_CLASS_SEARCH,
+			   phi_payload_from(type, value, scratch, &owned));
 }
 
 /* hashenctext(text), hashencbigint(integer) and so on: of a plain value */
@@ -111,17 +135,14 @@ Datum
 phi_base_hash(PG_FUNCTION_ARGS)
 {
 	PhiFunction *function = phi_function(fcinfo);
-	const PhiType *type = function->type;
 	int32		clinic_id = phi_require_session("search encrypted values")->clinic_id;
+	MemoryContext old = phi_enter_scratch();
 	Datum		value = phi_convert(fcinfo, function, PG_GETARG_DATUM(0),
-									function->plain, type->base);
-	uint8		scratch[8];
-	void	   *owned;
+									function->plain, function->type->base);
+	uint64		hash = prf_of_plain(function->type, clinic_id, value);
 
-	if (!type->bytewise)
-		PG_RETURN_INT32((int32) prf_of_value(type, clinic_id, PHI_CLASS_SEARCH, value));
-	PG_RETURN_INT32((int32) prf(clinic_id, PHI_CLASS_SEARCH,
-								phi_payload_from(type, value, scratch, &owned)));
+	phi_leave_scratch(old);
+	PG_RETURN_INT32((int32) hash);
 }
 
 /* Sampled values that the server asks to be counted; see compute_stats. */
@@ -143,12 +164,11 @@ add_to_sample(Sample *sample, const PhiType *type, Datum value)
 	sample->width += VARSIZE_ANY(DatumGetPointer(value));
 	if (!sample->countable)
 		return;
-	phi_parse_datum(type, value, &envelope);
-	key = phi_key_by_id(envelope.key_id);
-	if (key == NULL || !phi_key_available(key))
+	/* One bad value must not keep the table from being analysed. */
+	if (!phi_is_authentic(type, value, &envelope, &key))
 		sample->countable = false;
 	else
-		sample->hashes[sample->n++] = prf_of_envelope(type, &envelope, key, PHI_CLASS_SEARCH);
+		sample->hashes[sample->n++] = prf_of_envelope(type, &envelope, key, class_to_bind(key));
 }
 
 static int
@@ -165,7 +185,7 @@ compare_hashes(const void *a, const void *b)
  * the server uses it; negative: as a share of the rows.
  */
 static float4
-count_distinct(Sample *sample, double totalrows)
+count_distinct(Sample *sample, double totalrows, double nullfrac)
 {
 	double		n = sample->n;
 	double		d = 0;
@@ -182,10 +202,12 @@ count_distinct(Sample *sample, double totalrows)
 		run = 0;
 	}
 	if (once == d)
-		return -1.0;
+		return -1.0 * (1.0 - nullfrac);
+	totalrows *= 1.0 - nullfrac;
 	estimate = n * d / ((n - once) + once * n / totalrows);
 	estimate = Min(Max(estimate, d), totalrows);
-	return estimate > 0.1 * totalrows ? -(estimate / totalrows) : floor(estimate + 0.5);
+	return estimate > 0.1 * totalrows ? -(estimate / totalrows * (1.0 - nullfrac)) :
+		floor(estimate + 0.5);
 }
 
 /*
@@ -225,7 +247,7 @@ compute_stats(VacAttrStatsP stats, AnalyzeAttrFetchFunc fetch, int rows,
 	if (rows > sample.nulls)
 		stats->stawidth = sample.width / (rows - sample.nulls);
 	if (sample.countable && sample.n > 0)
-		stats->stadistinct = count_distinct(&sample, totalrows * (1.0 - stats->stanullfrac));
+		stats->stadistinct = count_distinct(&sample, totalrows, stats->stanullfrac);
 }
 
 /* enctypanalyze(internal) returns boolean */

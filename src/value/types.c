@@ -7,7 +7,6 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
-#include "parser/parse_coerce.h"
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -59,12 +58,11 @@ load_types(void)
 	{
 		PhiType    *type = &types[i];
 
-		if (type->in.fn_oid == InvalidOid)
+		if (type->send.fn_oid == InvalidOid)
 			load_base(type);
 		type->oid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
 									PointerGetDatum(type->name),
 									ObjectIdGetDatum(PG_CATALOG_NAMESPACE));
-		type->array_oid = get_array_type(type->oid);
 	}
 	loaded = true;
 }
@@ -87,20 +85,12 @@ phi_type_by_oid(Oid oid)
 {
 	if (!loaded)
 		load_types();
-	for (int i = 0; i < (int) lengthof(types); i++)
+	for (int i = 0; i < (int) lengthof(types) && OidIsValid(oid); i++)
 	{
 		if (types[i].oid == oid)
 			return &types[i];
 	}
 	return NULL;
-}
-
-const PhiType *
-phi_type_by_id(uint8 id)
-{
-	if (!loaded)
-		load_types();
-	return id >= 1 && id <= (int) lengthof(types) ? &types[id - 1] : NULL;
 }
 
 /* hashencbigint(integer) hashes an integer as the encbigint it would equal. */
@@ -115,13 +105,6 @@ type_of_hash(Oid function)
 			return &types[i];
 	}
 	return NULL;
-}
-
-/* The server keeps the support functions of an index in a context of its own. */
-static bool
-is_called_by_index(FmgrInfo *flinfo)
-{
-	return strcmp(flinfo->fn_mcxt->name, "index info") == 0;
 }
 
 static PhiFunction *
@@ -139,7 +122,10 @@ resolve(FmgrInfo *flinfo)
 			function->plain = args[i];
 	}
 	function->result = phi_type_by_oid(result);
-	function->in_index = is_called_by_index(flinfo);
+
+	/* The server keeps their support functions in contexts of their own. */
+	function->in_index = strcmp(flinfo->fn_mcxt->name, "index info") == 0;
+	function->in_partition_key = strcmp(flinfo->fn_mcxt->name, "partition key") == 0;
 	if (nargs == 1 && function->arg[0] != NULL && function->result == NULL)
 		function->plain = result;
 	function->type = function->arg[0] ? function->arg[0] :
@@ -162,6 +148,19 @@ phi_function(FunctionCallInfo fcinfo)
 	return (PhiFunction *) flinfo->fn_extra;
 }
 
+static Datum
+convert_via_text(Datum value, Oid from, Oid to)
+{
+	Oid			output;
+	Oid			input;
+	Oid			ioparam;
+	bool		is_varlena;
+
+	getTypeOutputInfo(from, &output, &is_varlena);
+	getTypeInputInfo(to, &input, &ioparam);
+	return OidInputFunctionCall(input, OidOutputFunctionCall(output, value), ioparam, -1);
+}
+
 /*
  * Casts a value of "from" to "to", two types that are not encrypted and of
  * which one is the function's base type.
@@ -176,20 +175,22 @@ phi_convert(FunctionCallInfo fcinfo, PhiFunction *function, Datum value,
 	{
 		Oid			cast;
 
-		switch (find_coercion_pathway(to, from, COERCION_EXPLICIT, &cast))
-		{
-			case COERCION_PATH_FUNC:
-				fmgr_info_cxt(cast, &function->convert, fcinfo->flinfo->fn_mcxt);
-				function->converts = true;
-				break;
-			case COERCION_PATH_RELABELTYPE:
-				break;
-			default:
-				elog(ERROR, "no cast from type %u to type %u", from, to);
-		}
+		function->path = find_coercion_pathway(to, from, COERCION_EXPLICIT, &cast);
+		if (function->path == COERCION_PATH_FUNC)
+			fmgr_info_cxt(cast, &function->convert, fcinfo->flinfo->fn_mcxt);
 		function->conversion_known = true;
 	}
-	return function->converts ? FunctionCall1(&function->convert, value) : value;
+	switch (function->path)
+	{
+		case COERCION_PATH_RELABELTYPE:
+			return value;
+		case COERCION_PATH_FUNC:
+			return FunctionCall1(&function->convert, value);
+		case COERCION_PATH_COERCEVIAIO:
+			return convert_via_text(value, from, to);
+		default:
+			elog(ERROR, "no cast from type %u to type %u", from, to);
+	}
 }
 
 static PhiSpan

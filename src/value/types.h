@@ -6,6 +6,7 @@
 #define PHI_TYPES_H
 
 #include "fmgr.h"
+#include "parser/parse_coerce.h"
 
 #include "crypto/crypto.h"
 
@@ -28,7 +29,6 @@ typedef struct PhiType
 	bool		bytewise;		/* values are equal if payloads are */
 	/* In this database and process: */
 	Oid			oid;
-	Oid			array_oid;
 	Oid			ioparam;		/* the base type's I/O functions */
 	FmgrInfo	in;
 	FmgrInfo	out;
@@ -38,9 +38,6 @@ typedef struct PhiType
 
 /* NULL when "oid" is none of ours. */
 extern const PhiType *phi_type_by_oid(Oid oid);
-
-/* NULL when there is no such type. */
-extern const PhiType *phi_type_by_id(uint8 id);
 
 /*
  * The signature of a SQL function that a generic C function serves, worked out
@@ -53,9 +50,10 @@ typedef struct PhiFunction
 	const PhiType *type;		/* the first of these that is not NULL */
 	Oid			plain;			/* type of the other argument or the result */
 	bool		in_index;		/* support function, called by an index */
+	bool		in_partition_key;	/* or to find a partition */
 	bool		conversion_known;
-	bool		converts;
-	FmgrInfo	convert;		/* between "plain" and type->base */
+	CoercionPathType path;		/* between "plain" and type->base */
+	FmgrInfo	convert;
 } PhiFunction;
 
 extern PhiFunction *phi_function(FunctionCallInfo fcinfo);

@@ -25,6 +25,13 @@ typedef enum PhiAccess
 extern PhiAccess phi_access(const PhiSession *session, const PhiKey *key);
 
 /*
+ * Comparing and hashing are called for each row in contexts that live for the
+ * whole query: what they allocate goes into one that is reset each time.
+ */
+extern MemoryContext phi_enter_scratch(void);
+extern void phi_leave_scratch(MemoryContext old);
+
+/*
  * Whether a value may be compared across classes: by one who may read it, and
  * by a superuser in a sealed session, where nobody can make values of his own.
  */
@@ -56,15 +63,19 @@ typedef struct PhiOpened
 	uint8		near[272];
 } PhiOpened;
 
+/*
+ * Whether a datum is an envelope of "type" whose key is to be had and opens it;
+ * no error if not.  The key may then be used as after phi_envelope_key.
+ */
+extern bool phi_is_authentic(const PhiType *type, Datum datum,
+							 PhiEnvelope *envelope, PhiKey **key);
+
 /* Decrypts without a look at rights: that is the caller's duty. */
 extern void phi_open_envelope(const PhiEnvelope *envelope, PhiKey *key, PhiOpened *opened);
 extern void phi_close(PhiOpened *opened);
 
 /* The same, as a value of type->base. */
 extern Datum phi_open_datum(const PhiType *type, const PhiEnvelope *envelope, PhiKey *key);
-
-/* As phi_open_envelope for a whole datum, and only what the session may read. */
-extern PhiAccess phi_open_readable(const PhiType *type, Datum datum, PhiOpened *opened);
 
 /*
  * Encrypts for the session's clinic.  ERROR 42501 when the session is sealed or
@@ -94,14 +105,7 @@ extern Datum phi_move_to_class(const PhiType *type, Datum datum, int class);
 /* The keyed PRF of a value, as indexes hold 32 bits of. */
 extern uint64 phi_search_value(const PhiType *type, const PhiEnvelope *envelope);
 
-extern void phi_result_init(void);
-
-/*
- * For a plan that is about to run: ERROR 42501 when it would search an index
- * for values of a class that the session does not hold.
- */
-struct PlanState;
-extern void phi_check_index_conditions(struct PlanState *state);
+extern void phi_hooks_init(void);
 
 extern void phi_value_init(void);
 

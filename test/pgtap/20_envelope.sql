@@ -76,7 +76,7 @@ WHERE message !~ '^(encrypted value is not authentic\|It was altered or cut, or 
 CREATE FUNCTION t.with_key(bytes bytea, key_id int) RETURNS bytea LANGUAGE sql IMMUTABLE AS
 $$ SELECT overlay(bytes PLACING int4send(key_id) FROM 4) $$;
 SELECT is(string_agg(DISTINCT a.code, ','), wanted, format('with the number of a key of clinic %s, class %s', clinic, class))
-FROM (VALUES ('a', 'clinical', '22000'), ('a', 'search', '42501'), ('b', 'identity', '42501'), ('b', 'search', '42501')) w(clinic, class, wanted)
+FROM (VALUES ('a', 'clinical', '22000'), ('a', 'search', '22000,42501'), ('b', 'identity', '22000,42501'), ('b', 'search', '22000,42501')) w(clinic, class, wanted)
 JOIN phi.keys k USING (clinic, class), t.envelope e, t.attempts(enc, base, t.text_of(t.with_key(bytes, key_id))) a
 GROUP BY clinic, class, wanted;
 

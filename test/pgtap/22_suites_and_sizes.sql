@@ -21,7 +21,7 @@ BEGIN
 END $$;
 INSERT INTO t.described SELECT enc, base, suite, d.* FROM t.type, t.suite, t.describe(enc, base, sample, suite) d;
 SELECT is(reads, wanted, format('%s under %s is readable whatever phi.suite is', enc, suite)) FROM t.described;
-SELECT is(facts, format('(t,a,clinical,1,%s,%s)', suite, CASE base WHEN 'timestamptz' THEN '"timestamp with time zone"' ELSE base END),
+SELECT is(facts, format('(t,,,,%s,%s)', suite, CASE base WHEN 'timestamptz' THEN '"timestamp with time zone"' ELSE base END),
           format('phi.describe(%s) under %s, to one who may read nothing', enc, suite)) FROM t.described;
 SELECT throws_ok('SET LOCAL phi.suite = ''rot13''', '22023', NULL, 'an unknown suite is refused');
 SELECT is(t.run('t_app_a', 'a', 'SET phi.suite = ''xaes-256-gcm'''), 'ERROR 42501', 'the algorithm is not the application''s to choose');

@@ -82,8 +82,8 @@ INSERT INTO t.attempt VALUES
   ($$SELECT count(*) FROM t.patient WHERE note LIKE 'note%'$$, 'ERROR 42501'),
   ($$SELECT count(*) FROM t.patient WHERE note::text = 'note 77'$$, 'ERROR 42501'),
   ($$SELECT count(*) FROM t.patient WHERE enctextcmp(note, 'note 77') = 0$$, '0 or refused'),
-  ($$SELECT hashenctext(note) FROM t.patient LIMIT 1$$, 'ERROR 42501'),
-  ($$SELECT hashenctext('note 77'::text)$$, 'ERROR 42501'),
+  ($$SELECT count(*) FROM t.patient WHERE hashenctext(note) = hashenctext(note::text::enctext)$$, 'ERROR 42501'),
+  ($$SELECT count(*) FROM t.patient WHERE hashenctext(note) = hashenctext('note 77'::text)$$, '0'),
   ($$SELECT hash_record(row(note)) = hash_record(row('note 77'::enctext)) FROM t.patient WHERE n = 77 AND clinic = 'a'$$, 'false or refused'),
   ($$SELECT hash_array(ARRAY[note]) = hash_array(ARRAY['note 77'::enctext]) FROM t.patient WHERE n = 77 AND clinic = 'a'$$, 'false or refused'),
   ($$SELECT hash_record(row(patient.note)) = hash_record(row(guess.name)) FROM t.patient, t.guess WHERE n = 77 AND clinic = 'a'$$, 'false or refused');

@@ -104,7 +104,8 @@ SELECT is(t.run('t_nobody', '', 'SELECT t.opens_a()'), 'ERROR 42501', 'and for n
 SELECT is(t.run('t_app_b', 'b', 'SELECT t.opens_a()'), 'ERROR 42501', 'whoever has another clinic open');
 
 ALTER FUNCTION t.opens_a() SECURITY DEFINER;
-SELECT is(t.run('t_app_a', '', 'SELECT t.opens_a()'), 'ERROR 42501', 'and for nobody where the user is another: as for SET ROLE');
+SELECT is(t.run('t_app_a', '', 'SELECT t.opens_a()'), 'of a', 'also as SECURITY DEFINER: the session user counts');
+SELECT is(t.run('t_nobody', '', 'SELECT t.opens_a()'), 'ERROR 42501', 'and lends nobody the clinic');
 
 -- ALTER ROLE ... SET takes any value, as the login decides; files take none.
 SELECT lives_ok('ALTER ROLE t_app_a SET phi.clinic = ''a''', 'ALTER ROLE ... SET phi.clinic');
