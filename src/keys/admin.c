@@ -81,7 +81,7 @@ current_master_key(char *label)
 {
 	PhiKeyRow	last;
 
-	if (phi_read_last_key(&last) && !phi_master_available(last.label))
+	if (phi_read_last_key(&last) && !phi_master_stored(last.label))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FILE),
 				 errmsg("master key \"%s\" is missing", last.label),

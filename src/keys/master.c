@@ -172,6 +172,12 @@ phi_master_available(const char *label)
 	return loaded || provider()->available(label);
 }
 
+bool
+phi_master_stored(const char *label)
+{
+	return provider()->available(label);
+}
+
 /*
  * The KEK as a key of this process, to be freed at once.  A KEK is needed once
  * per data key and backend; the less it is about, the better.

@@ -23,7 +23,11 @@ typedef struct PhiKeyIdentity
 /* The label of the KEK that wraps new keys; makes the server's first one. */
 extern void phi_master_newest(char *label);
 
+/* Whether a KEK could be used, without an error if not. */
 extern bool phi_master_available(const char *label);
+
+/* Whether the provider has it, also for the time after a restart. */
+extern bool phi_master_stored(const char *label);
 
 /* Returns the number of bytes written: nonce, ciphertext, tag. */
 extern Size phi_master_wrap(const char *label, const PhiKeyIdentity *identity,
