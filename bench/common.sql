@@ -1,4 +1,6 @@
 \set QUIET on
+\pset tuples_only on
+\pset format unaligned
 SET client_min_messages = warning;
 CREATE EXTENSION pg_phi;
 CREATE EXTENSION pgcrypto;
@@ -28,18 +30,11 @@ BEGIN
   INSERT INTO result (part, what, n, seconds) VALUES (part, what, n, best);
 END $$;
 
--- Prints a part of the results; the first row is what others are compared with.
-CREATE PROCEDURE report(wanted text) LANGUAGE plpgsql AS $$
-DECLARE
-  r record;
-BEGIN
-  RAISE INFO '%', wanted;
-  RAISE INFO '%', format('  %-52s %10s %12s %8s', '', 'us/value', 'above plain', 'ratio');
-  FOR r IN
-    SELECT what, seconds / n * 1e6 AS us, first_value(seconds / n * 1e6) OVER (ORDER BY no) AS plain
-    FROM result WHERE part = wanted ORDER BY no
-  LOOP
-    RAISE INFO '%', format('  %-52s %10s %12s %8s', r.what, round(r.us::numeric, 3),
-                           round((r.us - r.plain)::numeric, 3), round((r.us / r.plain)::numeric, 2));
-  END LOOP;
-END $$;
+-- A part of the results; the first row is what others are compared with.
+CREATE FUNCTION report(wanted text) RETURNS SETOF text LANGUAGE sql AS $$
+  SELECT E'\n' || format('%-58s %10s %12s %8s', wanted, 'us/value', 'above plain', 'ratio')
+  UNION ALL
+  (SELECT format('  %-56s %10s %12s %8s', what, round(us::numeric, 3), round((us - plain)::numeric, 3), round((us / plain)::numeric, 2))
+   FROM (SELECT no, what, seconds / n * 1e6 AS us, first_value(seconds / n * 1e6) OVER (ORDER BY no) AS plain
+         FROM result WHERE part = wanted) r ORDER BY no)
+$$;

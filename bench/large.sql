@@ -1,5 +1,7 @@
 -- One value of 100 MB that does not compress.
 \set QUIET on
+\pset tuples_only on
+\pset format unaligned
 \c - bench
 SET phi.clinic = 'a';
 CREATE TABLE large_plain (v bytea);

@@ -1,5 +1,7 @@
 -- 100,000 clinics with 600,000 keys.
 \set QUIET on
+\pset tuples_only on
+\pset format unaligned
 \set clinics 100000
 \c - postgres
 SET client_min_messages = warning;

@@ -1,6 +1,7 @@
 -- 1M values of 20 bytes: scan, insert, size, against plain text and pgcrypto.
 \set QUIET on
-\set VERBOSITY terse
+\pset tuples_only on
+\pset format unaligned
 \set n 1000000
 \set few 20000
 \c - bench
@@ -47,7 +48,8 @@ ALTER ROLE bench RESET phi.suite;
 VACUUM ANALYZE t_plain, t_phi, t_camellia, t_xchacha, t_raw, t_pgp, t_pgp_default;
 \c - bench
 SET phi.clinic = 'a';
-CALL report('encrypting insert');
+SET client_min_messages = warning;
+SELECT report('encrypting insert');
 
 CALL measure('decrypting scan', 'plain text', :n, 'SELECT sum(length(v)) FROM t_plain');
 CALL measure('decrypting scan', 'pg_phi: enctext(identity)', :n, 'SELECT sum(length(v)) FROM t_phi');
@@ -58,7 +60,7 @@ CALL measure('decrypting scan', 'pgcrypto: raw AES-256-CBC', :n, 'SELECT sum(len
   'CREATE TABLE IF NOT EXISTS t_raw_fixed AS SELECT encrypt_iv(v::bytea, ''0123456789abcdef0123456789abcdef'', ''0123456789abcdef'', ''aes-cbc'') AS v FROM source');
 CALL measure('decrypting scan', 'pgcrypto: pgp_sym_decrypt, s2k-mode=0, aes256', :few, 'SELECT sum(length(pgp_sym_decrypt(v, ''secret''))) FROM t_pgp', 3);
 CALL measure('decrypting scan', 'pgcrypto: pgp_sym_decrypt, default', :few / 10, 'SELECT sum(length(pgp_sym_decrypt(v, ''secret''))) FROM t_pgp_default', 3);
-CALL report('decrypting scan');
+SELECT report('decrypting scan');
 
 -- Two processes against one.
 SET max_parallel_workers_per_gather = 1;
@@ -67,15 +69,10 @@ SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
 CALL measure('the same by two processes', 'plain text', :n, 'SELECT sum(length(v)) FROM t_plain');
 CALL measure('the same by two processes', 'pg_phi: enctext(identity)', :n, 'SELECT sum(length(v)) FROM t_phi');
-CALL report('the same by two processes');
-DO $$
-BEGIN
-  RAISE INFO '  speed-up: plain text %, pg_phi %',
-    (SELECT round((a.seconds / b.seconds)::numeric, 2) FROM result a, result b
-     WHERE a.part = 'decrypting scan' AND b.part = 'the same by two processes' AND a.what = b.what AND a.what = 'plain text'),
-    (SELECT round((a.seconds / b.seconds)::numeric, 2) FROM result a, result b
-     WHERE a.part = 'decrypting scan' AND b.part = 'the same by two processes' AND a.what = b.what AND a.what LIKE 'pg_phi%');
-  RAISE INFO 'bytes stored for a value of 20: plain text %, pg_phi %, pgcrypto raw %, pgp_sym %',
-    (SELECT max(pg_column_size(v)) FROM t_plain), (SELECT max(pg_column_size(v)) FROM t_phi),
-    (SELECT max(pg_column_size(v)) + 16 FROM t_raw), (SELECT max(pg_column_size(v)) FROM t_pgp);
-END $$;
+SELECT report('the same by two processes');
+SELECT format('  speed-up: plain text %s, pg_phi %s', max(round((one.seconds / two.seconds)::numeric, 2)) FILTER (WHERE one.what = 'plain text'),
+  max(round((one.seconds / two.seconds)::numeric, 2)) FILTER (WHERE one.what <> 'plain text'))
+FROM result one JOIN result two USING (what) WHERE one.part = 'decrypting scan' AND two.part = 'the same by two processes';
+SELECT format(E'\nbytes stored for a value of 20: plain text %s, pg_phi %s, pgcrypto raw %s, pgp_sym %s',
+  (SELECT max(pg_column_size(v)) FROM t_plain), (SELECT max(pg_column_size(v)) FROM t_phi),
+  (SELECT max(pg_column_size(v)) + 16 FROM t_raw), (SELECT max(pg_column_size(v)) FROM t_pgp));

@@ -32,17 +32,18 @@ phi_enc_to_base(PG_FUNCTION_ARGS)
 {
 	PhiFunction *function = phi_function(fcinfo);
 	const PhiType *type = function->type;
+	const PhiSession *session = phi_session();
 	PhiEnvelope envelope;
 	PhiKey	   *key;
 	PhiAccess	access;
 	Datum		value;
 
 	/* First, so that a sealed session gets one error whatever the value. */
-	if (unlikely(phi_session() == NULL))
+	if (unlikely(session == NULL))
 		phi_report_access(PHI_SEALED, 0);
 	phi_parse_datum(type, PG_GETARG_DATUM(0), &envelope);
 	key = phi_envelope_key(&envelope);
-	access = phi_access(phi_session(), key);
+	access = phi_access(session, key);
 	if (unlikely(access != PHI_READABLE))
 	{
 		if (access == PHI_CLASS_NOT_HELD && phi_hidden_value == PHI_HIDDEN_NULL)
