@@ -26,6 +26,8 @@
 #include "session/grants.h"
 #include "session/session.h"
 
+void		(*phi_before_open) (const PhiSession *session) = NULL;
+
 static PhiSession *current = NULL;
 static bool has_literals = false;
 
@@ -119,6 +121,8 @@ phi_check_clinic(char **newval, void **extra, GucSource source)
 		phi_guc_free(session);
 		return false;
 	}
+	if (!InitializingParallelWorker && phi_before_open != NULL)
+		phi_before_open(session);
 	*extra = session;
 	return true;
 }

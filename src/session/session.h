@@ -30,6 +30,9 @@ extern const PhiSession *phi_require_session(const char *what);
 /* Whether the session user holds a grant of any clinic. */
 extern bool phi_session_user_has_grant(void);
 
+/* Called before a clinic is opened; may raise an error. */
+extern void (*phi_before_open) (const PhiSession *session);
+
 /* Hooks of the setting phi.clinic. */
 extern bool phi_check_clinic(char **newval, void **extra, GucSource source);
 extern void phi_assign_clinic(const char *newval, void *extra);

@@ -293,9 +293,9 @@ phi_refuse_ordered_index(void)
 }
 
 /*
- * Support function 1.  A command that is no query sorts only to build an index:
- * ERROR 0A000 for that unless allowed.  Where ordered indexes are allowed all
- * sessions must sort alike, by clinic and plaintext.
+ * Support function 1.  Where ordered indexes are allowed all sessions must sort
+ * alike, by clinic and plaintext; so where they are not, one that was allowed
+ * before cannot be rebuilt (ERROR 0A000).
  */
 Datum
 phi_enc_cmp(PG_FUNCTION_ARGS)
@@ -308,7 +308,7 @@ phi_enc_cmp(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("encrypted columns cannot be partition keys")));
-	if (!phi_allow_ordered_index && phi_in_command())
+	if (!phi_allow_ordered_index && phi_in_rebuild())
 		phi_refuse_ordered_index();
 	old = phi_enter_scratch();
 	result = sort_order(fcinfo, function, phi_allow_ordered_index);

@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/relation.h"
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/index.h"
@@ -28,23 +29,21 @@
  * finds such values equal to nothing, but an index finds its candidates
  * before "=" rejects them, and their number can be seen (EXPLAIN ANALYZE,
  * statistics, time): whoever may guess could search.  So a plan that would do
- * so does not start.  Checks of foreign keys are exempt: they compare values
- * of the tables with each other, and tell no more than the constraint does.
+ * so does not run.
  */
 static bool
 check_expression(Node *node, void *session)
 {
 	if (node == NULL)
 		return false;
-	if (IsA(node, Var))
+	if (IsA(node, Var) || IsA(node, FieldSelect) || IsA(node, SubscriptingRef))
 	{
-		int32		class = ((Var *) node)->vartypmod;
+		int32		class = exprTypmod(node);
 		uint32		classes = ((const PhiSession *) session)->classes;
 
-		if (phi_type_within(((Var *) node)->vartype, &class) != NULL && class >= 0 &&
+		if (phi_type_within(exprType(node), &class) != NULL && class >= 0 &&
 			!(classes & PHI_CLASS_BIT(class)))
 			phi_report_access(PHI_CLASS_NOT_HELD, class);
-		return false;
 	}
 	return expression_tree_walker(node, check_expression, session);
 }
@@ -72,15 +71,43 @@ check_plan(PlanState *state, void *session)
 	return planstate_tree_walker(state, check_plan, session);
 }
 
-void
-phi_check_index_conditions(PlanState *state)
+/* Whether a key column of a btree index is of an encrypted type. */
+static bool
+is_ordered(Relation index)
 {
-	const PhiSession *session = phi_session();
+	int32		typmod;
 
-	if (state == NULL || session == NULL || session->classes == PHI_ALL_CLASSES ||
-		InNoForceRLSOperation())
-		return;
-	check_plan(state, unconstify(PhiSession *, session));
+	if (index->rd_rel->relam != BTREE_AM_OID)
+		return false;
+	for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
+	{
+		if (phi_type_within(TupleDescAttr(RelationGetDescr(index), i)->atttypid,
+							&typmod) != NULL)
+			return true;
+	}
+	return false;
+}
+
+/* Reading by such an index tells the order of its values. */
+static bool
+check_index_order(PlanState *state, void *context)
+{
+	Relation	index = NULL;
+
+	if (IsA(state, IndexScanState))
+		index = ((IndexScanState *) state)->iss_RelationDesc;
+	else if (IsA(state, IndexOnlyScanState))
+		index = ((IndexOnlyScanState *) state)->ioss_RelationDesc;
+	if (index != NULL && is_ordered(index))
+		phi_refuse_ordered_index();
+	return planstate_tree_walker(state, check_index_order, context);
+}
+
+void
+phi_check_index_conditions(PlanState *state, const PhiSession *session)
+{
+	if (state != NULL && session != NULL && session->classes != PHI_ALL_CLASSES)
+		check_plan(state, unconstify(PhiSession *, session));
 }
 
 /* True when a column without a class is among them: anything may come to it. */
@@ -124,7 +151,7 @@ phi_check_updates(PlannedStmt *plan)
 	bool		only_carries = plan->commandType == CMD_UPDATE;
 	ListCell   *cell;
 
-	if (session == NULL || session->classes == PHI_ALL_CLASSES || InNoForceRLSOperation())
+	if (session == NULL || session->classes == PHI_ALL_CLASSES)
 		return true;
 	foreach(cell, plan->rtable)
 	{
@@ -139,26 +166,10 @@ phi_check_updates(PlannedStmt *plan)
 	return only_carries;
 }
 
-/* Whether a key column of a btree index is of an encrypted type. */
-static bool
-is_ordered(Relation index)
-{
-	int32		typmod;
-
-	if (index->rd_rel->relam != BTREE_AM_OID)
-		return false;
-	for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
-	{
-		if (phi_type_within(TupleDescAttr(RelationGetDescr(index), i)->atttypid,
-							&typmod) != NULL)
-			return true;
-	}
-	return false;
-}
-
 static void
-refuse_ordered_indexes(Relation relation)
+refuse_ordered_indexes(Oid relid)
 {
+	Relation	relation = table_open(relid, AccessShareLock);
 	ListCell   *cell;
 
 	foreach(cell, RelationGetIndexList(relation))
@@ -169,19 +180,20 @@ refuse_ordered_indexes(Relation relation)
 			phi_refuse_ordered_index();
 		index_close(index, AccessShareLock);
 	}
+	table_close(relation, NoLock);
 }
 
-static bool
-has_encrypted_columns(TupleDesc desc)
+bool
+phi_has_encrypted_columns(Oid relid)
 {
-	int32		typmod;
+	Relation	relation = relation_open(relid, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(relation);
+	bool		found = false;
 
-	for (int i = 0; i < desc->natts; i++)
-	{
-		if (phi_type_within(TupleDescAttr(desc, i)->atttypid, &typmod) != NULL)
-			return true;
-	}
-	return false;
+	for (int i = 0; i < desc->natts && !found; i++)
+		found = phi_contains_encrypted(TupleDescAttr(desc, i)->atttypid);
+	relation_close(relation, NoLock);
+	return found;
 }
 
 /*
@@ -189,108 +201,41 @@ has_encrypted_columns(TupleDesc desc)
  * allowed: see phi_enc_cmp.
  */
 void
-phi_check_ordered_indexes(PlannedStmt *plan)
+phi_check_ordered_indexes(PlannedStmt *plan, PlanState *state)
 {
 	ListCell   *cell;
 
-	if (phi_allow_ordered_index || plan->commandType == CMD_DELETE)
+	if (phi_allow_ordered_index)
+		return;
+	if (state != NULL)
+		check_index_order(state, NULL);
+	if (plan->commandType == CMD_DELETE)
 		return;
 	foreach(cell, plan->resultRelations)
 	{
-		RangeTblEntry *rte = rt_fetch(lfirst_int(cell), plan->rtable);
-		Relation	relation = table_open(rte->relid, NoLock);
+		Oid			relid = rt_fetch(lfirst_int(cell), plan->rtable)->relid;
 
-		if (has_encrypted_columns(RelationGetDescr(relation)))
-			refuse_ordered_indexes(relation);
-		table_close(relation, NoLock);
+		if (phi_has_encrypted_columns(relid))
+			refuse_ordered_indexes(relid);
 	}
-}
-
-bool
-phi_is_definition(Node *command)
-{
-	switch (nodeTag(command))
-	{
-		case T_CreateStmt:
-		case T_AlterTableStmt:
-		case T_ViewStmt:
-		case T_IndexStmt:
-		case T_RuleStmt:
-		case T_CreatePolicyStmt:
-		case T_AlterPolicyStmt:
-		case T_CreateTrigStmt:
-		case T_CreateDomainStmt:
-		case T_AlterDomainStmt:
-			return true;
-		case T_CreateFunctionStmt:
-			/* A body that is a string is analysed anew by each session. */
-			return ((CreateFunctionStmt *) command)->sql_body != NULL;
-		default:
-			return false;
-	}
-}
-
-void
-phi_refuse_stored_literal(const char *type_name)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("a literal of type %s cannot be stored in a definition", type_name),
-			 errdetail("It would be encrypted for one clinic, for good."),
-			 errhint("Write a literal of the base type, as in 'Sato'::text: it is encrypted when it is used.")));
-}
-
-static bool
-refuse_literals(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Const) && !((Const *) node)->constisnull &&
-		phi_type_by_oid(((Const *) node)->consttype) != NULL)
-		phi_refuse_stored_literal(phi_type_by_oid(((Const *) node)->consttype)->name);
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, refuse_literals, context, 0);
-	return expression_tree_walker(node, refuse_literals, context);
-}
-
-void
-phi_check_materialized_view(Query *query)
-{
-	CreateTableAsStmt *command = (CreateTableAsStmt *) query->utilityStmt;
-
-	if (command != NULL && IsA(command, CreateTableAsStmt) &&
-		command->objtype == OBJECT_MATVIEW)
-		refuse_literals(command->query, NULL);
 }
 
 static void
-refuse_statistics(Oid relation, const char *column)
+refuse_statistics(void)
 {
-	AttrNumber	attnum = get_attnum(relation, column);
-	int32		typmod;
-
-	if (attnum != InvalidAttrNumber &&
-		phi_type_within(get_atttype(relation, attnum), &typmod) != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("extended statistics on encrypted column \"%s\" are not supported", column),
-				 errdetail("They would keep values, or what expressions make of them, in the catalogue.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("extended statistics on encrypted columns, or on expressions beside them, are not supported"),
+			 errdetail("They would keep values, or what expressions make of them, in the catalogue.")));
 }
 
-static bool
-check_columns(Node *node, void *relation)
+static void
+check_statistics_column(Oid relation, const char *column)
 {
-	if (node == NULL)
-		return false;
-	if (IsA(node, ColumnRef))
-	{
-		Node	   *name = llast(((ColumnRef *) node)->fields);
+	AttrNumber	attnum = get_attnum(relation, column);
 
-		if (IsA(name, String))
-			refuse_statistics(*(Oid *) relation, strVal(name));
-		return false;
-	}
-	return raw_expression_tree_walker(node, check_columns, relation);
+	if (attnum != InvalidAttrNumber && phi_contains_encrypted(get_atttype(relation, attnum)))
+		refuse_statistics();
 }
 
 static void
@@ -308,10 +253,11 @@ check_statistics(CreateStatsStmt *command)
 	{
 		StatsElem  *element = lfirst_node(StatsElem, cell);
 
+		/* An expression can get at a column in more ways than one. */
 		if (element->name != NULL)
-			refuse_statistics(relation, element->name);
-		else
-			check_columns(element->expr, &relation);
+			check_statistics_column(relation, element->name);
+		else if (phi_has_encrypted_columns(relation))
+			refuse_statistics();
 	}
 }
 
@@ -340,11 +286,42 @@ check_create_table_as(CreateTableAsStmt *command)
 	}
 }
 
+/* A command that puts rows into a table without a plan of its own. */
+static void
+check_target(RangeVar *target)
+{
+	Oid			relid = target ? RangeVarGetRelid(target, NoLock, true) : InvalidOid;
+	char		kind = OidIsValid(relid) ? get_rel_relkind(relid) : '\0';
+
+	if (!phi_allow_ordered_index && (kind == RELKIND_RELATION || kind == RELKIND_MATVIEW ||
+									 kind == RELKIND_PARTITIONED_TABLE))
+		refuse_ordered_indexes(relid);
+}
+
 void
 phi_check_command(Node *command)
 {
-	if (IsA(command, CreateStatsStmt))
-		check_statistics((CreateStatsStmt *) command);
-	else if (IsA(command, CreateTableAsStmt))
-		check_create_table_as((CreateTableAsStmt *) command);
+	switch (nodeTag(command))
+	{
+		case T_CreateStatsStmt:
+			check_statistics((CreateStatsStmt *) command);
+			break;
+		case T_CreateTableAsStmt:
+			check_create_table_as((CreateTableAsStmt *) command);
+			break;
+		case T_ExplainStmt:
+			if (IsA(((ExplainStmt *) command)->query, Query) &&
+				((Query *) ((ExplainStmt *) command)->query)->commandType == CMD_UTILITY)
+				phi_check_command(((Query *) ((ExplainStmt *) command)->query)->utilityStmt);
+			break;
+		case T_CopyStmt:
+			if (((CopyStmt *) command)->is_from)
+				check_target(((CopyStmt *) command)->relation);
+			break;
+		case T_RefreshMatViewStmt:
+			check_target(((RefreshMatViewStmt *) command)->relation);
+			break;
+		default:
+			break;
+	}
 }

@@ -7,12 +7,13 @@
 
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
+#include "session/session.h"
 
 /*
- * For a plan that is about to run: ERROR 42501 when it would search an index
- * for values of a class that the session does not hold.
+ * For a plan that is to run for "session" (NULL: sealed): ERROR 42501 when it
+ * would search an index for values of a class that the session does not hold.
  */
-extern void phi_check_index_conditions(PlanState *state);
+extern void phi_check_index_conditions(PlanState *state, const PhiSession *session);
 
 /*
  * ... or when it would update columns of such a class.  True when it writes no
@@ -20,29 +21,31 @@ extern void phi_check_index_conditions(PlanState *state);
  */
 extern bool phi_check_updates(PlannedStmt *plan);
 
-/* ERROR 0A000 when it would add to an ordered index that is not allowed. */
-extern void phi_check_ordered_indexes(PlannedStmt *plan);
+/* ERROR 0A000 when it would use or add to an ordered index that is not allowed. */
+extern void phi_check_ordered_indexes(PlannedStmt *plan, PlanState *state);
 extern void phi_refuse_ordered_index(void) pg_attribute_noreturn();
 
-/* Whether a command stores expressions: default, check, view, policy ... */
-extern bool phi_is_definition(Node *command);
+/* Whether a table or composite type has columns of encrypted types. */
+extern bool phi_has_encrypted_columns(Oid relid);
 
-/* Whether we are inside of such a command, of any, of COPY; not in a query. */
-extern bool phi_in_definition(void);
-extern bool phi_in_command(void);
+/* Whether a type is, or holds in an array, range, domain or row, such a type. */
+extern bool phi_contains_encrypted(Oid type);
+
+/* Whether we are inside of a command that rebuilds indexes, or of COPY. */
+extern bool phi_in_rebuild(void);
 extern bool phi_in_copy(void);
+
+/*
+ * Definitions are checked as they are stored: ERROR 0A000 for literals of
+ * encrypted types, and for indexes but hash ones unless allowed.
+ */
+extern void phi_stored_init(void);
 
 /* Whether the query that runs may meet values of classes not held in rows. */
 extern bool phi_only_carries(void);
 
 /* To be called when input encrypted what may be a literal. */
 extern void phi_literal_made(void);
-
-/* ERROR 0A000 in such a command: a literal would be one clinic's for good. */
-extern void phi_refuse_stored_literal(const char *type_name);
-
-/* The same for a materialized view, whose query is analysed beforehand. */
-extern void phi_check_materialized_view(Query *query);
 
 /*
  * For a command that is about to run: ERROR 0A000 for extended statistics on

@@ -7,10 +7,13 @@
  */
 #include "postgres.h"
 
+#include "commands/defrem.h"
+#include "commands/prepare.h"
 #include "executor/executor.h"
 #include "optimizer/planner.h"
 #include "parser/analyze.h"
 #include "tcop/utility.h"
+#include "utils/fmgrprotos.h"
 #include "utils/inval.h"
 
 #include "compat.h"
@@ -24,27 +27,35 @@ static ExecutorRun_hook_type prev_run = NULL;
 static ExecutorFinish_hook_type prev_finish = NULL;
 static ProcessUtility_hook_type prev_utility = NULL;
 
+/* EXECUTE analyses again as PREPARE did, wherever it is called from. */
+typedef enum CastMode
+{
+	CAST_AT_TOP,
+	CAST_ALWAYS,
+	CAST_NEVER
+} CastMode;
+
 /* Where we are: restored on the way out, whether by return or by error. */
 typedef struct Place
 {
 	int			depth;			/* planner, executor and commands around us */
-	Node	   *command;		/* innermost, outside of planner and executor */
+	NodeTag		command;		/* innermost, outside of planner and executor */
+	bool		full;			/* VACUUM FULL */
 	bool		only_carries;	/* see phi_check_updates */
+	CastMode	cast;			/* of results */
+	QueryDesc  *query;			/* that runs here */
+	const struct Place *outer;
 } Place;
 
-static Place place = {0, NULL, false};
+static Place place = {0};
 static bool literal_made = false;
 
+/* Commands that build indexes anew and run no expressions but the indexes'. */
 bool
-phi_in_definition(void)
+phi_in_rebuild(void)
 {
-	return place.command != NULL && phi_is_definition(place.command);
-}
-
-bool
-phi_in_command(void)
-{
-	return place.command != NULL;
+	return place.command == T_IndexStmt || place.command == T_ReindexStmt ||
+		place.command == T_ClusterStmt || place.full;
 }
 
 bool
@@ -56,7 +67,7 @@ phi_only_carries(void)
 bool
 phi_in_copy(void)
 {
-	return place.command != NULL && IsA(place.command, CopyStmt);
+	return place.command == T_CopyStmt;
 }
 
 void
@@ -74,15 +85,45 @@ note_literals(void)
 	literal_made = false;
 }
 
-static Place
-enter(int step, Node *command)
+static void
+enter(Place *before, int step, NodeTag command)
 {
-	Place		before = place;
-
+	*before = place;
 	place.depth += step;
 	place.command = command;
+	place.full = false;
 	place.only_carries = false;
-	return before;
+	place.cast = CAST_AT_TOP;
+	place.query = NULL;
+	place.outer = before;
+}
+
+/* A query must not open a clinic in which it would not have been let run. */
+static void
+before_open(const PhiSession *session)
+{
+	for (const Place *p = &place; p != NULL; p = p->outer)
+	{
+		if (p->query != NULL)
+			phi_check_index_conditions(p->query->planstate, session);
+	}
+}
+
+static bool
+in_trigger(void)
+{
+	LOCAL_FCINFO(fcinfo, 0);
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 0, InvalidOid, NULL, NULL);
+	return DatumGetInt32(pg_trigger_depth(fcinfo)) > 0;
+}
+
+static bool
+is_to_cast(ParseState *pstate)
+{
+	if (place.cast != CAST_AT_TOP)
+		return place.cast == CAST_ALWAYS;
+	return place.depth == 0 && pstate->p_post_columnref_hook == NULL && !in_trigger();
 }
 
 /*
@@ -95,17 +136,17 @@ analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 	if (prev_analyze)
 		prev_analyze(pstate, query, jstate);
 	note_literals();
-	phi_check_materialized_view(query);
-	if (place.depth == 0 && pstate->p_post_columnref_hook == NULL)
+	if (is_to_cast(pstate))
 		phi_cast_results(query);
 }
 
 static PlannedStmt *
 plan(Query *query, const char *text, int options, ParamListInfo params)
 {
-	Place		before = enter(1, NULL);
+	Place		before;
 	PlannedStmt *result;
 
+	enter(&before, 1, T_Invalid);
 	PG_TRY();
 	{
 		result = prev_planner ? prev_planner(query, text, options, params) :
@@ -123,8 +164,9 @@ plan(Query *query, const char *text, int options, ParamListInfo params)
 static void
 start(QueryDesc *query, int flags)
 {
-	Place		before = enter(1, NULL);
+	Place		before;
 
+	enter(&before, 1, T_Invalid);
 	PG_TRY();
 	{
 		if (prev_start)
@@ -132,8 +174,8 @@ start(QueryDesc *query, int flags)
 		else
 			standard_ExecutorStart(query, flags);
 		(void) phi_check_updates(query->plannedstmt);
-		phi_check_ordered_indexes(query->plannedstmt);
-		phi_check_index_conditions(query->planstate);
+		phi_check_ordered_indexes(query->plannedstmt, query->planstate);
+		phi_check_index_conditions(query->planstate, phi_session());
 	}
 	PG_FINALLY();
 	{
@@ -150,10 +192,12 @@ run(QueryDesc *query, ScanDirection direction, uint64 count PHI_RUN_PARAMETER)
 	/* A cursor that is read on must not outlive a revoked grant. */
 	if (place.depth == 0)
 		AcceptInvalidationMessages();
-	before = enter(1, NULL);
+	enter(&before, 1, T_Invalid);
 	PG_TRY();
 	{
+		place.query = query;
 		place.only_carries = phi_check_updates(query->plannedstmt);
+		phi_check_index_conditions(query->planstate, phi_session());
 		if (prev_run)
 			prev_run(query, direction, count PHI_RUN_ARGUMENT);
 		else
@@ -169,8 +213,9 @@ run(QueryDesc *query, ScanDirection direction, uint64 count PHI_RUN_PARAMETER)
 static void
 finish(QueryDesc *query)
 {
-	Place		before = enter(1, NULL);
+	Place		before;
 
+	enter(&before, 1, T_Invalid);
 	PG_TRY();
 	{
 		if (prev_finish)
@@ -194,11 +239,35 @@ is_transparent(Node *command)
 		IsA(command, FetchStmt);
 }
 
-/* What runs code of the user's, which may do anything. */
-static bool
-runs_code(Node *command)
+static CastMode
+cast_of_prepared(const char *name)
 {
-	return IsA(command, CallStmt) || IsA(command, DoStmt) || IsA(command, TransactionStmt);
+	PreparedStatement *prepared = FetchPreparedStatement(name, false);
+	ListCell   *cell;
+
+	if (prepared == NULL)
+		return CAST_AT_TOP;
+	foreach(cell, prepared->plansource->query_list)
+	{
+		if (phi_has_cast_results(lfirst_node(Query, cell)))
+			return CAST_ALWAYS;
+	}
+	return CAST_NEVER;
+}
+
+static bool
+is_vacuum_full(VacuumStmt *command)
+{
+	ListCell   *cell;
+
+	foreach(cell, command->options)
+	{
+		DefElem    *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, "full") == 0 && defGetBoolean(option))
+			return true;
+	}
+	return false;
 }
 
 static void
@@ -207,10 +276,14 @@ utility(PlannedStmt *statement, const char *text, bool read_only,
 		QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
 	Node	   *command = statement->utilityStmt;
-	bool		transparent = is_transparent(command);
-	Place		before = enter(transparent ? 0 : 1,
-							   transparent || runs_code(command) ? NULL : command);
+	const NodeTag tag = nodeTag(command);	/* for a ROLLBACK frees the tree */
+	Place		before;
 
+	enter(&before, is_transparent(command) ? 0 : 1, tag);
+	if (tag == T_ExecuteStmt)
+		place.cast = cast_of_prepared(((ExecuteStmt *) command)->name);
+	else if (tag == T_VacuumStmt)
+		place.full = is_vacuum_full((VacuumStmt *) command);
 	PG_TRY();
 	{
 		phi_check_command(command);
@@ -224,7 +297,7 @@ utility(PlannedStmt *statement, const char *text, bool read_only,
 	PG_FINALLY();
 	{
 		place = before;
-		if (IsA(command, CopyStmt))
+		if (tag == T_CopyStmt)
 			literal_made = false;
 	}
 	PG_END_TRY();
@@ -233,6 +306,7 @@ utility(PlannedStmt *statement, const char *text, bool read_only,
 void
 phi_hooks_init(void)
 {
+	phi_before_open = before_open;
 	prev_analyze = post_parse_analyze_hook;
 	post_parse_analyze_hook = analyze;
 	prev_planner = planner_hook;

@@ -104,8 +104,6 @@ phi_enc_in(PG_FUNCTION_ARGS)
 	ErrorContextCallback *context = error_context_stack;
 	Datum		value;
 
-	if (phi_in_definition())
-		phi_refuse_stored_literal(type->name);
 	if (phi_in_copy())
 		error_context_stack = NULL;
 	value = text_in(type, PG_GETARG_CSTRING(0), PG_GETARG_INT32(2));

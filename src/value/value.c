@@ -10,6 +10,7 @@
 
 #include "compat.h"
 #include "guc.h"
+#include "value/guard.h"
 #include "value/value.h"
 
 PhiAccess
@@ -377,4 +378,5 @@ phi_value_init(void)
 {
 	phi_types_init();
 	phi_hooks_init();
+	phi_stored_init();
 }

@@ -1,0 +1,238 @@
+/*
+ * stored.c
+ *		What definitions must not keep: literals of encrypted types, and indexes
+ *		that tell or mix up values.
+ *
+ * A literal is encrypted, for the clinic of the moment, when it is analysed.
+ * In a view, a default, a policy it would be that clinic's for good, and under
+ * any other clinic silently match nothing.  So what was just written to the
+ * catalogue is read back, whatever command wrote it.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/skey.h"
+#include "access/table.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_attrdef.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_policy.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_publication_rel.h"
+#include "catalog/pg_rewrite.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "guc.h"
+#include "value/guard.h"
+#include "value/value.h"
+
+/* Where expressions are kept, and how their row is found. */
+typedef struct Catalogue
+{
+	Oid			relation;
+	Oid			index;
+	AttrNumber	key;			/* column with the OID of the object */
+	AttrNumber	sub;			/* column with the number in it, or 0 */
+	AttrNumber	expressions[2];
+} Catalogue;
+
+static const Catalogue catalogues[] = {
+	{AttrDefaultRelationId, AttrDefaultIndexId, Anum_pg_attrdef_adrelid,
+	Anum_pg_attrdef_adnum, {Anum_pg_attrdef_adbin, 0}},
+	{ConstraintRelationId, ConstraintOidIndexId, Anum_pg_constraint_oid, 0,
+	{Anum_pg_constraint_conbin, 0}},
+	{RewriteRelationId, RewriteOidIndexId, Anum_pg_rewrite_oid, 0,
+	{Anum_pg_rewrite_ev_qual, Anum_pg_rewrite_ev_action}},
+	{PolicyRelationId, PolicyOidIndexId, Anum_pg_policy_oid, 0,
+	{Anum_pg_policy_polqual, Anum_pg_policy_polwithcheck}},
+	{TriggerRelationId, TriggerOidIndexId, Anum_pg_trigger_oid, 0,
+	{Anum_pg_trigger_tgqual, 0}},
+	{ProcedureRelationId, ProcedureOidIndexId, Anum_pg_proc_oid, 0,
+	{Anum_pg_proc_prosqlbody, Anum_pg_proc_proargdefaults}},
+	{TypeRelationId, TypeOidIndexId, Anum_pg_type_oid, 0,
+	{Anum_pg_type_typdefaultbin, 0}},
+	{IndexRelationId, IndexRelidIndexId, Anum_pg_index_indexrelid, 0,
+	{Anum_pg_index_indexprs, Anum_pg_index_indpred}},
+#ifdef Anum_pg_publication_rel_prqual
+	{PublicationRelRelationId, PublicationRelObjectIndexId, Anum_pg_publication_rel_oid, 0,
+	{Anum_pg_publication_rel_prqual, 0}},
+#endif
+};
+
+static object_access_hook_type prev_access = NULL;
+
+static bool
+refuse_literals(Node *node, void *context)
+{
+	int32		typmod;
+	const PhiType *type;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Const))
+	{
+		type = phi_type_within(((Const *) node)->consttype, &typmod);
+		if (type != NULL && !((Const *) node)->constisnull)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("a literal of type %s cannot be stored in a definition", type->name),
+					 errdetail("It would be encrypted for one clinic, for good."),
+					 errhint("Write a literal of the base type, as in 'Sato'::text: it is encrypted when it is used.")));
+		return false;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, refuse_literals, context, 0);
+	return expression_tree_walker(node, refuse_literals, context);
+}
+
+/* The expression in a column; NULL when there is none. */
+static Node *
+read_expression(HeapTuple tuple, TupleDesc desc, AttrNumber column)
+{
+	bool		isnull = true;
+	Datum		text = (Datum) 0;
+
+	if (column != 0)
+		text = heap_getattr(tuple, column, desc, &isnull);
+	return isnull ? NULL : stringToNode(TextDatumGetCString(text));
+}
+
+bool
+phi_contains_encrypted(Oid type)
+{
+	int32		typmod;
+
+	if (phi_type_within(type, &typmod) != NULL)
+		return true;
+	type = getBaseType(type);
+	if (OidIsValid(get_element_type(type)))
+		return phi_contains_encrypted(get_element_type(type));
+	if (type_is_range(type))
+		return phi_contains_encrypted(get_range_subtype(type));
+	return OidIsValid(get_typ_typrelid(type)) && phi_has_encrypted_columns(get_typ_typrelid(type));
+}
+
+static void
+check_index_column(Oid access_method, Oid type)
+{
+	if (!phi_contains_encrypted(type))
+		return;
+	if (phi_type_by_oid(getBaseType(type)) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("indexes on arrays, ranges and composites of encrypted values are not supported")));
+	if (access_method != HASH_AM_OID && !phi_allow_ordered_index)
+		phi_refuse_ordered_index();
+}
+
+/* The access method of a relation that is too new for the caches. */
+static Oid
+access_method_of(Oid relation)
+{
+	Relation	catalogue = table_open(RelationRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			result = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relation));
+	scan = systable_beginscan(catalogue, ClassOidIndexId, true, SnapshotSelf, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple) &&
+		(((Form_pg_class) GETSTRUCT(tuple))->relkind == RELKIND_INDEX ||
+		 ((Form_pg_class) GETSTRUCT(tuple))->relkind == RELKIND_PARTITIONED_INDEX))
+		result = ((Form_pg_class) GETSTRUCT(tuple))->relam;
+	systable_endscan(scan);
+	table_close(catalogue, AccessShareLock);
+	return result;
+}
+
+static void
+check_index(HeapTuple tuple, List *expressions)
+{
+	Form_pg_index index = (Form_pg_index) GETSTRUCT(tuple);
+	Oid			access_method = access_method_of(index->indexrelid);
+	ListCell   *next = list_head(expressions);
+
+	for (int i = 0; i < index->indnkeyatts; i++)
+	{
+		AttrNumber	column = index->indkey.values[i];
+		Oid			type;
+
+		if (column != 0)
+			type = get_atttype(index->indrelid, column);
+		else
+		{
+			type = exprType(lfirst(next));
+			next = lnext(expressions, next);
+		}
+		check_index_column(access_method, type);
+	}
+}
+
+static void
+check_row(const Catalogue *catalogue, Oid object, int sub)
+{
+	Relation	relation = table_open(catalogue->relation, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(relation);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], catalogue->key, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(object));
+	ScanKeyInit(&keys[1], catalogue->sub, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(sub));
+	scan = systable_beginscan(relation, catalogue->index, true, SnapshotSelf,
+							  catalogue->sub ? 2 : 1, keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Node	   *first = read_expression(tuple, desc, catalogue->expressions[0]);
+		Node	   *second = read_expression(tuple, desc, catalogue->expressions[1]);
+
+		refuse_literals(first, NULL);
+		refuse_literals(second, NULL);
+		if (catalogue->relation == IndexRelationId)
+			check_index(tuple, (List *) first);
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+}
+
+static void
+object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
+{
+	if (prev_access)
+		prev_access(access, class, object, sub, arg);
+	if (access != OAT_POST_CREATE && access != OAT_POST_ALTER)
+		return;
+	/* An index comes as a relation, and its column 0 as the whole. */
+	if (class == RelationRelationId && access == OAT_POST_CREATE && sub == 0)
+		class = IndexRelationId;
+	for (int i = 0; i < (int) lengthof(catalogues); i++)
+	{
+		if (catalogues[i].relation == class)
+			check_row(&catalogues[i], object, sub);
+	}
+}
+
+void
+phi_stored_init(void)
+{
+	prev_access = object_access_hook;
+	object_access_hook = object_access;
+}
