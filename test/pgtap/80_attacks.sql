@@ -85,6 +85,11 @@ SELECT is(t.told('CREATE TEMP TABLE c (n int, note enctext, number encbigint)', 
 FROM t.oracle;
 CREATE DOMAIN t.any_note AS enctext;
 SELECT is(t.told('CREATE TEMP TABLE c (n int, note t.any_note)', 'INSERT INTO c SELECT n, note FROM t.secret', 'CREATE INDEX ON c USING hash (note)', 'SET LOCAL enable_seqscan = off', 'SELECT t.plan_of($q$SELECT n FROM c WHERE note = ''note @''::text$q$)'), 'tells nothing', 'in a copy whose column is a domain');
+CREATE DOMAIN t.clinical_note AS enctext(clinical);
+CREATE TABLE t.secret_domain (n int, note t.clinical_note);
+SELECT t.run('t_app_a', 'a', 'INSERT INTO t.secret_domain SELECT n, note FROM t.secret') \g /dev/null
+CREATE INDEX ON t.secret_domain USING hash (note);
+SELECT is(t.told('SET LOCAL enable_seqscan = off', 'SELECT t.plan_of($q$SELECT n FROM t.secret_domain WHERE note = ''note @''::text$q$)'), 'tells nothing', 'in a column that is a domain of the class');
 SELECT is(t.told(format('SELECT bool_or(%s) FROM t.secret', expression)), 'tells nothing', expression)
 FROM unnest(ARRAY[$$hash_array(ARRAY[note]) = hash_array(ARRAY['note @'::enctext])$$, $$hash_array_extended(ARRAY[note], 1) = hash_array_extended(ARRAY['note @'::enctext], 1)$$, $$hash_record(row(note)) = hash_record(row('note @'::enctext))$$,
   $$hashenctext(note) = hashenctext('note @'::text)$$, $$ARRAY[note] = ARRAY['note @'::enctext]$$, $$row(note) = row('note @'::enctext)$$, $$ARRAY[note] @> ARRAY['note @'::enctext]$$,

@@ -73,7 +73,7 @@ refused($node, 'admin', "BEGIN; INSERT INTO phi.clinic_grant SELECT clinic_id, '
 TODO:
 {
 	# The files of test/pgtap, which do everything in one transaction, rely on it.
-	local $TODO = 'a superuser reads by a grant to another, whose session he takes on and which he rolls back';
+	local $PhiTest::TODO = 'a superuser reads by a grant to another, whose session he takes on and which he rolls back';
 	refused($node, 'admin', "BEGIN; SELECT phi.grant_clinic('stranger', 'a'); SET LOCAL SESSION AUTHORIZATION stranger; SET LOCAL phi.clinic = 'a'; SELECT name::text FROM patient WHERE id = 1; ROLLBACK", '42501', qr/permission denied/, 'nor by a grant to another whose session he takes on');
 }
 gives($node, undef, "SELECT count(*) FROM phi.grant_events WHERE grantee IN ('admin', 'stranger')", '0', 'which leave no record');
@@ -235,6 +235,15 @@ for my $case ([ 'a savepoint', "BEGIN; SAVEPOINT s; SELECT phi.rotate_key('a', '
 	gives($node, 'admin', "SET phi.clinic = 'a'; INSERT INTO patient VALUES (-$id, 'a', 'before'); $sql; SELECT name, $known FROM patient WHERE id = $id", "${before}kept|t", "$what that is rolled back takes its keys along");
 	gives($node, 'app_a', "SET phi.clinic = 'a'; SELECT name FROM patient WHERE id = $id", 'kept', 'and the value is read by others');
 }
+
+# A key that is only inserted tells nobody, so nobody but its maker knows it.
+$node->safe_psql('postgres', "UPDATE phi.data_key SET state = 'retired' WHERE state = 'active' AND key_id IN (SELECT key_id FROM phi.keys WHERE (clinic, class) = ('a', 'identity'))");
+for my $case ([ 'BEGIN; SAVEPOINT s', 'ROLLBACK TO s' ], [ 'BEGIN', 'ROLLBACK' ])
+{
+	my ($begin, $rollback) = @$case;
+	refused($node, 'admin', "SET phi.clinic = 'a'; $begin; SELECT phi.rotate_key('a', 'identity'); INSERT INTO patient VALUES (7090, 'a', 'lost'); $rollback; INSERT INTO patient VALUES (7090, 'a', 'kept'); COMMIT", '55000', qr/no active key for data class "identity"/, "a clinic's only key, rolled back by $rollback, is not used");
+}
+gives($node, 'admin', "SET phi.clinic = 'a'; BEGIN; SAVEPOINT s; SELECT phi.rotate_key('a', 'identity') > 0; INSERT INTO patient VALUES (7091, 'a', 'lost'); ROLLBACK TO s; SELECT phi.rotate_key('a', 'identity') > 0; INSERT INTO patient VALUES (7091, 'a', 'kept'); COMMIT; SELECT name, $known FROM patient WHERE id = 7091", "t\nt\nkept|t", 'the next one is');
 
 # Index lookups without indexes; triggers of a replica.
 $node->safe_psql('postgres', "SELECT phi.rotate_key('a', 'identity'), phi.rotate_key('a', 'general')");
