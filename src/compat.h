@@ -56,6 +56,13 @@
 	 getRTEPermissionInfo((plan)->permInfos, rte)->updatedCols)
 #endif
 
+/* Checks of ownership were made one in 16. */
+#if PG_VERSION_NUM < 160000
+#define PhiOwnsTable(table, role) pg_class_ownercheck(table, role)
+#else
+#define PhiOwnsTable(table, role) object_ownercheck(RelationRelationId, table, role)
+#endif
+
 /* The local transaction id moved in 17. */
 #if PG_VERSION_NUM < 170000
 #define PhiLocalXid() (MyProc->lxid)

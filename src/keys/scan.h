@@ -28,7 +28,7 @@ extern HeapTuple phi_scan_next(PhiScan *scan);
 extern Datum phi_scan_column(PhiScan *scan, HeapTuple tuple, int attnum, bool *isnull);
 extern void phi_scan_end(PhiScan *scan);
 
-/* Whether an invalidation of "relid" may concern the table last seen as *oid. */
+/* Whether an invalidation of "relid" may concern the table, as last seen. */
 extern bool phi_concerns(Oid relid, const char *table);
 
 extern void phi_scan_init(void);

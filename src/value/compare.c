@@ -282,8 +282,8 @@ phi_enc_larger(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(PG_GETARG_DATUM(order(fcinfo) >= 0 ? 0 : 1));
 }
 
-static void
-refuse_ordered_index(void)
+void
+phi_refuse_ordered_index(void)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -293,14 +293,14 @@ refuse_ordered_index(void)
 }
 
 /*
- * Support function 1.  Called by an index, or to build one: a command that is
- * no query sorts for nothing else.  ERROR 0A000 for that unless allowed.
+ * Support function 1.  A command that is no query sorts only to build an index:
+ * ERROR 0A000 for that unless allowed.  Where ordered indexes are allowed all
+ * sessions must sort alike, by clinic and plaintext.
  */
 Datum
 phi_enc_cmp(PG_FUNCTION_ARGS)
 {
 	PhiFunction *function = phi_function(fcinfo);
-	bool		for_index = function->in_index || phi_in_command();
 	MemoryContext old;
 	int			result;
 
@@ -308,10 +308,10 @@ phi_enc_cmp(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("encrypted columns cannot be partition keys")));
-	if (for_index && !phi_allow_ordered_index)
-		refuse_ordered_index();
+	if (!phi_allow_ordered_index && phi_in_command())
+		phi_refuse_ordered_index();
 	old = phi_enter_scratch();
-	result = sort_order(fcinfo, function, for_index);
+	result = sort_order(fcinfo, function, phi_allow_ordered_index);
 	phi_leave_scratch(old);
 	PG_RETURN_INT32(result);
 }
@@ -325,6 +325,6 @@ Datum
 phi_enc_equalimage(PG_FUNCTION_ARGS)
 {
 	if (!phi_allow_ordered_index)
-		refuse_ordered_index();
+		phi_refuse_ordered_index();
 	PG_RETURN_BOOL(false);
 }

@@ -22,15 +22,24 @@ CREATE AGGREGATE pg_catalog.max(pg_catalog.encdate) (
   COMBINEFUNC = pg_catalog.encdatelarger, SORTOP = OPERATOR(pg_catalog.>), PARALLEL = SAFE);
 
 CREATE VIEW phi.protected_columns AS
+  WITH RECURSIVE ours (oid, typmod) AS (
+    SELECT d.objid, -1
+    FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
+    WHERE d.refclassid = 'pg_extension'::regclass AND d.classid = 'pg_type'::regclass
+      AND d.deptype = 'e' AND x.extname = 'pg_phi'
+    UNION
+    /* Arrays of them, and domains over them. */
+    SELECT t.oid, t.typtypmod
+    FROM pg_type t JOIN ours ON ours.oid = t.typelem AND t.typsubscript = 'array_subscript_handler'::regproc
+                             OR ours.oid = t.typbasetype
+  )
   SELECT a.attrelid::regclass AS relation, a.attname AS column,
          format_type(a.atttypid, NULL) AS type,
-         CASE WHEN a.atttypmod < 0 THEN 'general' ELSE phi.class_name(a.atttypmod::smallint) END AS class,
+         CASE WHEN greatest(a.atttypmod, ours.typmod) < 0 THEN 'general'
+              ELSE phi.class_name(greatest(a.atttypmod, ours.typmod)::smallint) END AS class,
          EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = a.attrelid AND p.polname = 'phi_isolation') AS isolated
-  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-  WHERE c.relkind IN ('r', 'p', 'm') AND NOT a.attisdropped AND a.atttypid IN (
-    SELECT d.objid FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
-    WHERE d.refclassid = 'pg_extension'::regclass AND d.classid = 'pg_type'::regclass
-      AND d.deptype = 'e' AND x.extname = 'pg_phi');
+  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN ours ON ours.oid = a.atttypid
+  WHERE c.relkind IN ('r', 'p', 'm') AND NOT a.attisdropped;
 REVOKE ALL ON phi.protected_columns FROM PUBLIC;
 GRANT SELECT ON phi.protected_columns TO phi_custodian, phi_auditor;
 COMMENT ON VIEW phi.protected_columns IS

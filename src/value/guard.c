@@ -4,14 +4,22 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/sysattr.h"
+#include "access/table.h"
+#include "catalog/index.h"
+#include "catalog/pg_am.h"
 #include "catalog/namespace.h"
 #include "commands/prepare.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 #include "compat.h"
+#include "guc.h"
 #include "value/guard.h"
 #include "value/value.h"
 
@@ -30,12 +38,12 @@ check_expression(Node *node, void *session)
 		return false;
 	if (IsA(node, Var))
 	{
-		Var		   *var = (Var *) node;
+		int32		class = ((Var *) node)->vartypmod;
 		uint32		classes = ((const PhiSession *) session)->classes;
 
-		if (var->vartypmod >= 0 && phi_type_by_oid(var->vartype) != NULL &&
-			!(classes & PHI_CLASS_BIT(var->vartypmod)))
-			phi_report_access(PHI_CLASS_NOT_HELD, var->vartypmod);
+		if (phi_type_within(((Var *) node)->vartype, &class) != NULL && class >= 0 &&
+			!(classes & PHI_CLASS_BIT(class)))
+			phi_report_access(PHI_CLASS_NOT_HELD, class);
 		return false;
 	}
 	return expression_tree_walker(node, check_expression, session);
@@ -75,9 +83,11 @@ phi_check_index_conditions(PlanState *state)
 	check_plan(state, unconstify(PhiSession *, session));
 }
 
-static void
+/* True when a column without a class is among them: anything may come to it. */
+static bool
 check_updated_columns(Oid relation, Bitmapset *columns, uint32 classes)
 {
+	bool		any_class = false;
 	int			i = -1;
 
 	while ((i = bms_next_member(columns, i)) >= 0)
@@ -90,32 +100,109 @@ check_updated_columns(Oid relation, Bitmapset *columns, uint32 classes)
 		if (attnum <= 0)
 			continue;
 		get_atttypetypmodcoll(relation, attnum, &type, &typmod, &collation);
-		if (typmod >= 0 && phi_type_by_oid(type) != NULL &&
-			!(classes & PHI_CLASS_BIT(typmod)))
+		if (phi_type_within(type, &typmod) == NULL)
+			continue;
+		if (typmod < 0)
+			any_class = true;
+		else if (!(classes & PHI_CLASS_BIT(typmod)))
 			phi_report_access(PHI_CLASS_NOT_HELD, typmod);
 	}
+	return any_class;
 }
 
 /*
+ * In a table of his own, a column without a class could take copies to guess at.
+ *
  * A value that has its column's class already passes no cast, so nothing else
  * keeps a session from copying values that it can't read; or from writing back
  * the NULLs that it read for them.
  */
-void
+bool
 phi_check_updates(PlannedStmt *plan)
 {
 	const PhiSession *session = phi_session();
+	bool		only_carries = plan->commandType == CMD_UPDATE;
 	ListCell   *cell;
 
 	if (session == NULL || session->classes == PHI_ALL_CLASSES || InNoForceRLSOperation())
-		return;
+		return true;
 	foreach(cell, plan->rtable)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, cell);
 
-		if (rte->rtekind == RTE_RELATION)
+		if (rte->rtekind == RTE_RELATION &&
 			check_updated_columns(rte->relid, PhiUpdatedColumns(plan, rte),
-								  session->classes);
+								  session->classes) &&
+			PhiOwnsTable(rte->relid, GetSessionUserId()))
+			only_carries = false;
+	}
+	return only_carries;
+}
+
+/* Whether a key column of a btree index is of an encrypted type. */
+static bool
+is_ordered(Relation index)
+{
+	int32		typmod;
+
+	if (index->rd_rel->relam != BTREE_AM_OID)
+		return false;
+	for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
+	{
+		if (phi_type_within(TupleDescAttr(RelationGetDescr(index), i)->atttypid,
+							&typmod) != NULL)
+			return true;
+	}
+	return false;
+}
+
+static void
+refuse_ordered_indexes(Relation relation)
+{
+	ListCell   *cell;
+
+	foreach(cell, RelationGetIndexList(relation))
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		if (is_ordered(index))
+			phi_refuse_ordered_index();
+		index_close(index, AccessShareLock);
+	}
+}
+
+static bool
+has_encrypted_columns(TupleDesc desc)
+{
+	int32		typmod;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (phi_type_within(TupleDescAttr(desc, i)->atttypid, &typmod) != NULL)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * An ordered index that was allowed once is kept in its order only while it is
+ * allowed: see phi_enc_cmp.
+ */
+void
+phi_check_ordered_indexes(PlannedStmt *plan)
+{
+	ListCell   *cell;
+
+	if (phi_allow_ordered_index || plan->commandType == CMD_DELETE)
+		return;
+	foreach(cell, plan->resultRelations)
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(cell), plan->rtable);
+		Relation	relation = table_open(rte->relid, NoLock);
+
+		if (has_encrypted_columns(RelationGetDescr(relation)))
+			refuse_ordered_indexes(relation);
+		table_close(relation, NoLock);
 	}
 }
 
@@ -180,9 +267,10 @@ static void
 refuse_statistics(Oid relation, const char *column)
 {
 	AttrNumber	attnum = get_attnum(relation, column);
+	int32		typmod;
 
 	if (attnum != InvalidAttrNumber &&
-		phi_type_by_oid(get_atttype(relation, attnum)) != NULL)
+		phi_type_within(get_atttype(relation, attnum), &typmod) != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("extended statistics on encrypted column \"%s\" are not supported", column),

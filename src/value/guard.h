@@ -14,8 +14,15 @@
  */
 extern void phi_check_index_conditions(PlanState *state);
 
-/* ... or when it would update columns of such a class. */
-extern void phi_check_updates(PlannedStmt *plan);
+/*
+ * ... or when it would update columns of such a class.  True when it writes no
+ * value of such a class but those that its rows have already.
+ */
+extern bool phi_check_updates(PlannedStmt *plan);
+
+/* ERROR 0A000 when it would add to an ordered index that is not allowed. */
+extern void phi_check_ordered_indexes(PlannedStmt *plan);
+extern void phi_refuse_ordered_index(void) pg_attribute_noreturn();
 
 /* Whether a command stores expressions: default, check, view, policy ... */
 extern bool phi_is_definition(Node *command);
@@ -24,6 +31,9 @@ extern bool phi_is_definition(Node *command);
 extern bool phi_in_definition(void);
 extern bool phi_in_command(void);
 extern bool phi_in_copy(void);
+
+/* Whether the query that runs may meet values of classes not held in rows. */
+extern bool phi_only_carries(void);
 
 /* To be called when input encrypted what may be a literal. */
 extern void phi_literal_made(void);

@@ -29,9 +29,10 @@ typedef struct Place
 {
 	int			depth;			/* planner, executor and commands around us */
 	Node	   *command;		/* innermost, outside of planner and executor */
+	bool		only_carries;	/* see phi_check_updates */
 } Place;
 
-static Place place = {0, NULL};
+static Place place = {0, NULL, false};
 static bool literal_made = false;
 
 bool
@@ -44,6 +45,12 @@ bool
 phi_in_command(void)
 {
 	return place.command != NULL;
+}
+
+bool
+phi_only_carries(void)
+{
+	return place.only_carries;
 }
 
 bool
@@ -74,6 +81,7 @@ enter(int step, Node *command)
 
 	place.depth += step;
 	place.command = command;
+	place.only_carries = false;
 	return before;
 }
 
@@ -123,7 +131,8 @@ start(QueryDesc *query, int flags)
 			prev_start(query, flags);
 		else
 			standard_ExecutorStart(query, flags);
-		phi_check_updates(query->plannedstmt);
+		(void) phi_check_updates(query->plannedstmt);
+		phi_check_ordered_indexes(query->plannedstmt);
 		phi_check_index_conditions(query->planstate);
 	}
 	PG_FINALLY();
@@ -144,6 +153,7 @@ run(QueryDesc *query, ScanDirection direction, uint64 count PHI_RUN_PARAMETER)
 	before = enter(1, NULL);
 	PG_TRY();
 	{
+		place.only_carries = phi_check_updates(query->plannedstmt);
 		if (prev_run)
 			prev_run(query, direction, count PHI_RUN_ARGUMENT);
 		else
@@ -180,7 +190,8 @@ static bool
 is_transparent(Node *command)
 {
 	return IsA(command, PrepareStmt) || IsA(command, ExecuteStmt) ||
-		IsA(command, DeclareCursorStmt) || IsA(command, ExplainStmt);
+		IsA(command, DeclareCursorStmt) || IsA(command, ExplainStmt) ||
+		IsA(command, FetchStmt);
 }
 
 /* What runs code of the user's, which may do anything. */

@@ -17,6 +17,7 @@
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_coerce.h"
 #include "parser/parse_collate.h"
+#include "utils/lsyscache.h"
 
 #include "compat.h"
 #include "guc.h"
@@ -26,7 +27,8 @@
 static bool
 is_encrypted(const TargetEntry *entry)
 {
-	return !entry->resjunk && phi_type_by_oid(exprType((Node *) entry->expr)) != NULL;
+	return !entry->resjunk &&
+		phi_type_by_oid(getBaseType(exprType((Node *) entry->expr))) != NULL;
 }
 
 static bool
@@ -49,7 +51,7 @@ cast_to_base(Expr *expr)
 	Node	   *cast;
 
 	cast = coerce_to_target_type(NULL, (Node *) expr, from,
-								 phi_type_by_oid(from)->base, -1,
+								 phi_type_by_oid(getBaseType(from))->base, -1,
 								 COERCION_EXPLICIT, COERCE_IMPLICIT_CAST, -1);
 	assign_expr_collations(NULL, cast);
 	return (Expr *) cast;

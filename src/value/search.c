@@ -23,6 +23,7 @@
 #include "utils/typcache.h"
 
 #include "compat.h"
+#include "value/guard.h"
 #include "value/value.h"
 
 PG_FUNCTION_INFO_V1(phi_enc_hash);
@@ -113,6 +114,9 @@ phi_enc_hash(PG_FUNCTION_ARGS)
 	key = phi_envelope_key(&envelope);
 	if (!function->in_index)
 		class = class_to_bind(key);
+	/* Into an index of his own nobody copies what he may not search for. */
+	else if (phi_access(phi_session(), key) == PHI_CLASS_NOT_HELD && !phi_only_carries())
+		phi_report_access(PHI_CLASS_NOT_HELD, key->class);
 	hash = prf_of_envelope(function->type, &envelope, key, class);
 	phi_leave_scratch(old);
 	PG_RETURN_INT32((int32) hash);

@@ -93,6 +93,18 @@ phi_type_by_oid(Oid oid)
 	return NULL;
 }
 
+const PhiType *
+phi_type_within(Oid oid, int32 *typmod)
+{
+	Oid			element;
+
+	oid = getBaseTypeAndTypmod(oid, typmod);
+	element = get_element_type(oid);
+	if (OidIsValid(element))
+		oid = getBaseTypeAndTypmod(element, typmod);
+	return phi_type_by_oid(oid);
+}
+
 /* hashencbigint(integer) hashes an integer as the encbigint it would equal. */
 static const PhiType *
 type_of_hash(Oid function)

@@ -40,6 +40,12 @@ typedef struct PhiType
 extern const PhiType *phi_type_by_oid(Oid oid);
 
 /*
+ * The same, also for a domain over one of ours or an array of it; a domain's
+ * type modifier is put into *typmod.
+ */
+extern const PhiType *phi_type_within(Oid oid, int32 *typmod);
+
+/*
  * The signature of a SQL function that a generic C function serves, worked out
  * once per call site.
  */
