@@ -304,10 +304,6 @@ phi_enc_cmp(PG_FUNCTION_ARGS)
 	MemoryContext old;
 	int			result;
 
-	if (function->in_partition_key)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("encrypted columns cannot be partition keys")));
 	if (!phi_allow_ordered_index && phi_in_rebuild())
 		phi_refuse_ordered_index();
 	old = phi_enter_scratch();

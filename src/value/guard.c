@@ -17,6 +17,7 @@
 #include "parser/parsetree.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
+#include "utils/partcache.h"
 #include "utils/rel.h"
 
 #include "compat.h"
@@ -324,4 +325,25 @@ phi_check_command(Node *command)
 		default:
 			break;
 	}
+}
+
+/* Partitions would be chosen by an order that depends on who asks. */
+void
+phi_check_partition_key(CreateStmt *command)
+{
+	Relation	relation;
+	PartitionKey key;
+
+	if (command->partspec == NULL)
+		return;
+	relation = table_openrv(command->relation, AccessShareLock);
+	key = RelationGetPartitionKey(relation);
+	for (int i = 0; key != NULL && i < key->partnatts; i++)
+	{
+		if (phi_contains_encrypted(key->parttypid[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("encrypted columns cannot be partition keys")));
+	}
+	table_close(relation, NoLock);
 }

@@ -54,6 +54,9 @@ extern void phi_literal_made(void);
  */
 extern void phi_check_command(Node *command);
 
+/* For CREATE TABLE that has run: ERROR 0A000 for encrypted partition keys. */
+extern void phi_check_partition_key(CreateStmt *command);
+
 /* Casts the encrypted columns of a client's query to their base types. */
 extern void phi_cast_results(Query *query);
 

@@ -293,6 +293,8 @@ utility(PlannedStmt *statement, const char *text, bool read_only,
 		else
 			standard_ProcessUtility(statement, text, read_only, context, params,
 									environment, dest, completion);
+		if (tag == T_CreateStmt)
+			phi_check_partition_key((CreateStmt *) command);
 	}
 	PG_FINALLY();
 	{

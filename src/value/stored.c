@@ -102,11 +102,11 @@ static Node *
 read_expression(HeapTuple tuple, TupleDesc desc, AttrNumber column)
 {
 	bool		isnull = true;
-	Datum		text = (Datum) 0;
+	Datum		value = (Datum) 0;
 
 	if (column != 0)
-		text = heap_getattr(tuple, column, desc, &isnull);
-	return isnull ? NULL : stringToNode(TextDatumGetCString(text));
+		value = heap_getattr(tuple, column, desc, &isnull);
+	return isnull ? NULL : stringToNode(TextDatumGetCString(value));
 }
 
 bool

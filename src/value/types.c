@@ -135,9 +135,8 @@ resolve(FmgrInfo *flinfo)
 	}
 	function->result = phi_type_by_oid(result);
 
-	/* The server keeps their support functions in contexts of their own. */
+	/* The server keeps the support functions of an index in a context of its own. */
 	function->in_index = strcmp(flinfo->fn_mcxt->name, "index info") == 0;
-	function->in_partition_key = strcmp(flinfo->fn_mcxt->name, "partition key") == 0;
 	if (nargs == 1 && function->arg[0] != NULL && function->result == NULL)
 		function->plain = result;
 	function->type = function->arg[0] ? function->arg[0] :

@@ -56,7 +56,6 @@ typedef struct PhiFunction
 	const PhiType *type;		/* the first of these that is not NULL */
 	Oid			plain;			/* type of the other argument or the result */
 	bool		in_index;		/* support function, called by an index */
-	bool		in_partition_key;	/* or to find a partition */
 	bool		conversion_known;
 	CoercionPathType path;		/* between "plain" and type->base */
 	FmgrInfo	convert;
