@@ -139,8 +139,35 @@ check_updated_columns(Oid relation, Bitmapset *columns, uint32 classes)
 }
 
 /*
- * In a table of his own, a column without a class could take copies to guess at.
- *
+ * UPDATE, MERGE and ON CONFLICT DO UPDATE put all values of a row into indexes
+ * again.  What a plain INSERT puts there is new.
+ */
+static bool
+updates_rows(const PlannedStmt *plan)
+{
+	if (plan->commandType == CMD_INSERT)
+		return IsA(plan->planTree, ModifyTable) &&
+			((ModifyTable *) plan->planTree)->onConflictAction == ONCONFLICT_UPDATE;
+	return plan->commandType == CMD_UPDATE || PhiIsMerge(plan);
+}
+
+/* A table of one's own may have columns without a class, to copy to and guess at. */
+static bool
+inserts_into_own(const PlannedStmt *plan)
+{
+	ListCell   *cell;
+
+	if (plan->commandType == CMD_UPDATE)
+		return false;
+	foreach(cell, plan->resultRelations)
+	{
+		if (PhiOwnsTable(rt_fetch(lfirst_int(cell), plan->rtable)->relid, GetSessionUserId()))
+			return true;
+	}
+	return false;
+}
+
+/*
  * A value that has its column's class already passes no cast, so nothing else
  * keeps a session from copying values that it can't read; or from writing back
  * the NULLs that it read for them.
@@ -149,11 +176,12 @@ bool
 phi_check_updates(PlannedStmt *plan)
 {
 	const PhiSession *session = phi_session();
-	bool		only_carries = plan->commandType == CMD_UPDATE;
+	bool		only_carries;
 	ListCell   *cell;
 
 	if (session == NULL || session->classes == PHI_ALL_CLASSES)
 		return true;
+	only_carries = updates_rows(plan) && !inserts_into_own(plan);
 	foreach(cell, plan->rtable)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, cell);

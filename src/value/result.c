@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_coerce.h"
@@ -27,8 +28,10 @@
 static bool
 is_encrypted(const TargetEntry *entry)
 {
-	return !entry->resjunk &&
-		phi_type_by_oid(getBaseType(exprType((Node *) entry->expr))) != NULL;
+	Oid			type = exprType((Node *) entry->expr);
+
+	return !entry->resjunk && type >= FirstNormalObjectId &&
+		phi_type_by_oid(getBaseType(type)) != NULL;
 }
 
 static bool

@@ -14,6 +14,7 @@
 #include "access/htup_details.h"
 #include "access/skey.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_attrdef.h"
@@ -114,6 +115,8 @@ phi_contains_encrypted(Oid type)
 {
 	int32		typmod;
 
+	if (type < FirstNormalObjectId)
+		return false;
 	if (phi_type_within(type, &typmod) != NULL)
 		return true;
 	type = getBaseType(type);

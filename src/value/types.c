@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
@@ -98,6 +99,9 @@ phi_type_within(Oid oid, int32 *typmod)
 {
 	Oid			element;
 
+	/* For each column of every query: built-in types first. */
+	if (oid < FirstNormalObjectId)
+		return NULL;
 	oid = getBaseTypeAndTypmod(oid, typmod);
 	element = get_element_type(oid);
 	if (OidIsValid(element))

@@ -286,5 +286,28 @@ SELECT throws_ok('CREATE INDEX ON t.victim USING hash (v)', '22000', NULL, 'CREA
 SELECT is(t.run('t_app_a', 'a', 'SELECT v::text FROM t.victim WHERE n = 2'), 'note 1', 'other rows are read');
 SELECT is(t.run('t_app_a', 'a', 'SELECT v::text FROM t.victim WHERE n = 3'), 'ERROR 22000', 'the bad one is not');
 
+-- What a clerk writes beside columns that are not hers, indexed as they are;
+-- and copies of them into an index of her own.
+CREATE TABLE t.clerk (id int PRIMARY KEY, name enctext(identity), dx enctext(clinical), g enctext);
+CREATE INDEX ON t.clerk USING hash (dx);
+CREATE INDEX ON t.clerk USING hash (name);
+CREATE INDEX ON t.clerk USING hash (g);
+GRANT ALL ON t.clerk TO t_app_a, t_nurse;
+SELECT t.run('t_app_a', 'a', $$INSERT INTO t.clerk SELECT i, 'n' || i, 'flu', 'note' || i FROM generate_series(1, 5) i$$) \g /dev/null
+SELECT is(t.run('t_nurse', 'a', statement, 'SELECT string_agg(format(''%s %s'', name, g), '', '' ORDER BY id) FROM t.clerk WHERE id IN (1, 9)'), wanted, 'a nurse: ' || statement)
+FROM (VALUES
+  ($$INSERT INTO t.clerk (id, name) VALUES (1, 'up') ON CONFLICT (id) DO UPDATE SET name = excluded.name$$, 'up note1'),
+  ($$INSERT INTO t.clerk (id, name, g) VALUES (9, 'new', 'gen')$$, 'up note1, new gen'),
+  ($$MERGE INTO t.clerk USING (VALUES (1, 'merged')) v (id, n) ON clerk.id = v.id WHEN MATCHED THEN UPDATE SET name = v.n::text$$, 'merged note1, new gen'),
+  ($$UPDATE t.clerk SET name = 'both', g = 'set' WHERE id = 1$$, 'both set, new gen'),
+  ($$UPDATE t.clerk SET dx = NULL WHERE id = 1$$, 'ERROR 42501')) v(statement, wanted);
+SELECT is(t.run('t_app_a', 'a', $$SELECT count(*) FROM t.clerk WHERE dx = 'flu'$$), '5', 'and what is not hers is as it was');
+CREATE TABLE t.hers (id int PRIMARY KEY, n enctext);
+CREATE INDEX ON t.hers USING hash (n);
+ALTER TABLE t.hers OWNER TO t_nurse;
+SELECT is(t.run('t_nurse', 'a', statement), 'ERROR 42501', 'no copies into an index of her own: ' || statement)
+FROM unnest(ARRAY['INSERT INTO t.hers SELECT id, dx FROM t.clerk', 'INSERT INTO t.hers SELECT id, dx FROM t.clerk ON CONFLICT (id) DO UPDATE SET n = excluded.n',
+                  'MERGE INTO t.hers USING t.clerk ON clerk.id = hers.id WHEN NOT MATCHED THEN INSERT VALUES (clerk.id, clerk.dx)']) statement;
+
 SELECT * FROM finish();
 ROLLBACK;
