@@ -56,13 +56,6 @@
 	 getRTEPermissionInfo((plan)->permInfos, rte)->updatedCols)
 #endif
 
-/* MERGE came in 15. */
-#if PG_VERSION_NUM < 150000
-#define PhiIsMerge(plan) false
-#else
-#define PhiIsMerge(plan) ((plan)->commandType == CMD_MERGE)
-#endif
-
 /* Checks of ownership were made one in 16. */
 #if PG_VERSION_NUM < 160000
 #define PhiOwnsTable(table, role) pg_class_ownercheck(table, role)

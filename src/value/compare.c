@@ -131,10 +131,9 @@ compare_values(FunctionCallInfo fcinfo, PhiFunction *function, Operand *a, Opera
 											 TYPECACHE_CMP_PROC_FINFO);
 	Datum		value_a = plain_value(fcinfo, function, a);
 	Datum		value_b = plain_value(fcinfo, function, b);
-
 	int			result = DatumGetInt32(FunctionCall2Coll(&base->cmp_proc_finfo,
-														  PG_GET_COLLATION(),
-														  value_a, value_b));
+														 PG_GET_COLLATION(),
+														 value_a, value_b));
 
 	/* Some collations call different texts equal; "=" does not. */
 	if (result == 0 && function->type->base == TEXTOID)

@@ -139,16 +139,14 @@ check_updated_columns(Oid relation, Bitmapset *columns, uint32 classes)
 }
 
 /*
- * UPDATE, MERGE and ON CONFLICT DO UPDATE put all values of a row into indexes
- * again.  What a plain INSERT puts there is new.
+ * What a plain INSERT puts into indexes is new.  UPDATE, MERGE and ON CONFLICT
+ * DO UPDATE, also in WITH, put all values of a row there again.
  */
 static bool
-updates_rows(const PlannedStmt *plan)
+only_inserts(const PlannedStmt *plan)
 {
-	if (plan->commandType == CMD_INSERT)
-		return IsA(plan->planTree, ModifyTable) &&
-			((ModifyTable *) plan->planTree)->onConflictAction == ONCONFLICT_UPDATE;
-	return plan->commandType == CMD_UPDATE || PhiIsMerge(plan);
+	return plan->commandType == CMD_INSERT && !plan->hasModifyingCTE &&
+		((ModifyTable *) plan->planTree)->onConflictAction != ONCONFLICT_UPDATE;
 }
 
 /* A table of one's own may have columns without a class, to copy to and guess at. */
@@ -181,7 +179,7 @@ phi_check_updates(PlannedStmt *plan)
 
 	if (session == NULL || session->classes == PHI_ALL_CLASSES)
 		return true;
-	only_carries = updates_rows(plan) && !inserts_into_own(plan);
+	only_carries = !only_inserts(plan) && !inserts_into_own(plan);
 	foreach(cell, plan->rtable)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, cell);

@@ -173,15 +173,22 @@ start(QueryDesc *query, int flags)
 			prev_start(query, flags);
 		else
 			standard_ExecutorStart(query, flags);
-		(void) phi_check_updates(query->plannedstmt);
 		phi_check_ordered_indexes(query->plannedstmt, query->planstate);
-		phi_check_index_conditions(query->planstate, phi_session());
 	}
 	PG_FINALLY();
 	{
 		place = before;
 	}
 	PG_END_TRY();
+}
+
+/* Each time it runs on: the session may have become another. */
+static void
+check_query(QueryDesc *query)
+{
+	place.query = query;
+	place.only_carries = phi_check_updates(query->plannedstmt);
+	phi_check_index_conditions(query->planstate, phi_session());
 }
 
 static void
@@ -195,9 +202,7 @@ run(QueryDesc *query, ScanDirection direction, uint64 count PHI_RUN_PARAMETER)
 	enter(&before, 1, T_Invalid);
 	PG_TRY();
 	{
-		place.query = query;
-		place.only_carries = phi_check_updates(query->plannedstmt);
-		phi_check_index_conditions(query->planstate, phi_session());
+		check_query(query);
 		if (prev_run)
 			prev_run(query, direction, count PHI_RUN_ARGUMENT);
 		else
@@ -218,6 +223,7 @@ finish(QueryDesc *query)
 	enter(&before, 1, T_Invalid);
 	PG_TRY();
 	{
+		check_query(query);		/* what WITH modifies is completed here */
 		if (prev_finish)
 			prev_finish(query);
 		else

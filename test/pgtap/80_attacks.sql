@@ -300,6 +300,7 @@ FROM (VALUES
   ($$INSERT INTO t.clerk (id, name, g) VALUES (9, 'new', 'gen')$$, 'up note1, new gen'),
   ($$MERGE INTO t.clerk USING (VALUES (1, 'merged')) v (id, n) ON clerk.id = v.id WHEN MATCHED THEN UPDATE SET name = v.n::text$$, 'merged note1, new gen'),
   ($$UPDATE t.clerk SET name = 'both', g = 'set' WHERE id = 1$$, 'both set, new gen'),
+  ($$WITH u AS (UPDATE t.clerk SET name = 'with' WHERE id = 1 RETURNING id) SELECT count(*) FROM t.clerk LIMIT 0$$, 'with set, new gen'),
   ($$UPDATE t.clerk SET dx = NULL WHERE id = 1$$, 'ERROR 42501')) v(statement, wanted);
 SELECT is(t.run('t_app_a', 'a', $$SELECT count(*) FROM t.clerk WHERE dx = 'flu'$$), '5', 'and what is not hers is as it was');
 CREATE TABLE t.hers (id int PRIMARY KEY, n enctext);
