@@ -9,6 +9,7 @@
 #include "utils/guc.h"
 
 #include "compat.h"
+#include "crypto/crypto.h"
 #include "guc.h"
 #include "session/session.h"
 
@@ -24,13 +25,8 @@ bool		phi_allow_core_dumps = false;
 
 static char *clinic = NULL;
 
-/* Values are the suite ids of docs/format.md. */
-static const struct config_enum_entry suites[] = {
-	{"xaes-256-gcm", 1, false},
-	{"camellia-256-ctr-hmac-sha-256", 2, false},
-	{"xchacha20-poly1305", 3, false},
-	{NULL, 0, false}
-};
+/* Filled from the table of suites; the values are their ids. */
+static struct config_enum_entry suites[PHI_SUITE_MAX + 1];
 
 /* Values index the table of providers in keys/master.c. */
 static const struct config_enum_entry providers[] = {
@@ -77,6 +73,8 @@ define_session_settings(void)
 static void
 define_value_settings(void)
 {
+	for (int id = 1; id <= PHI_SUITE_MAX; id++)
+		suites[id - 1] = (struct config_enum_entry) {phi_suite_by_id(id)->name, id, false};
 	DefineCustomEnumVariable("phi.suite",
 							 "The algorithm that new values and new keys are encrypted with.",
 							 "Old values stay readable whatever it is.",

@@ -72,7 +72,6 @@ typedef struct PhiSuite
 
 /* NULL when there is no such suite. */
 extern const PhiSuite *phi_suite_by_id(unsigned id);
-extern const PhiSuite *phi_suite_by_name(const char *name);
 
 /*
  * A key in memory: only ever made by phi_secret_new, in pages that are locked
@@ -118,9 +117,6 @@ extern void phi_memory_guard(void *ptr, size_t len);
 
 /* Not optimised away. */
 extern void phi_memory_wipe(void *ptr, size_t len);
-
-/* True when equal; takes the same time whatever the bytes. */
-extern bool phi_memory_equal(const void *a, const void *b, size_t len);
 
 /*
  * Encrypts in place, or decrypts, with the key that "suite" has of "secret":

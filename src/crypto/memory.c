@@ -61,9 +61,3 @@ phi_memory_wipe(void *ptr, size_t len)
 	if (len > 0)
 		sodium_memzero(ptr, len);
 }
-
-bool
-phi_memory_equal(const void *a, const void *b, size_t len)
-{
-	return len == 0 || sodium_memcmp(a, b, len) == 0;
-}

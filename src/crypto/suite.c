@@ -37,17 +37,6 @@ phi_suite_by_id(unsigned id)
 	return id >= 1 && id <= PHI_SUITE_MAX ? suites[id - 1] : NULL;
 }
 
-const PhiSuite *
-phi_suite_by_name(const char *name)
-{
-	for (int i = 0; i < PHI_SUITE_MAX; i++)
-	{
-		if (strcmp(suites[i]->name, name) == 0)
-			return suites[i];
-	}
-	return NULL;
-}
-
 /*
  * Derives the key of "bit" unless it is there.  Zero material is refused: it is
  * what a secret has that was not filled, was freed, or was wiped while somebody
