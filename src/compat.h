@@ -63,6 +63,26 @@
 #define PhiOwnsTable(table, role) object_ownercheck(RelationRelationId, table, role)
 #endif
 
+/* This process's number below MaxBackends, one of its own; 14 counts late. */
+#if PG_VERSION_NUM < 170000
+#define PhiProcNumber() (MyProc->pgprocno)
+#else
+#define PhiProcNumber() (MyProcNumber)
+#endif
+#if PG_VERSION_NUM < 150000
+#define PhiMaxBackends() (MaxBackends > 0 ? MaxBackends : MaxConnections + \
+	autovacuum_max_workers + max_worker_processes + max_wal_senders + 1)
+#else
+#define PhiMaxBackends() (MaxBackends)
+#endif
+
+/* How a backend is told to read its invalidation messages. */
+#if PG_VERSION_NUM < 170000
+#define PhiSendCatchup(pid) SendProcSignal(pid, PROCSIG_CATCHUP_INTERRUPT, InvalidBackendId)
+#else
+#define PhiSendCatchup(pid) SendProcSignal(pid, PROCSIG_CATCHUP_INTERRUPT, INVALID_PROC_NUMBER)
+#endif
+
 /* The local transaction id moved in 17. */
 #if PG_VERSION_NUM < 170000
 #define PhiLocalXid() (MyProc->lxid)

@@ -17,7 +17,7 @@
 static struct
 {
 	const char *name;
-	Size		size;
+	Size		(*size) (void);
 	void	  **area;
 	void		(*start) (void);
 }			areas[MAX_AREAS];
@@ -30,7 +30,7 @@ static shmem_request_hook_type prev_request_hook = NULL;
 #endif
 
 void
-phi_shared_request(const char *name, Size size, void **area,
+phi_shared_request(const char *name, Size (*size) (void), void **area,
 				   void (*start) (void))
 {
 	Assert(n_areas < MAX_AREAS);
@@ -55,7 +55,7 @@ request(void)
 		prev_request_hook();
 #endif
 	for (int i = 0; i < n_areas; i++)
-		RequestAddinShmemSpace(MAXALIGN(areas[i].size));
+		RequestAddinShmemSpace(MAXALIGN(areas[i].size()));
 	RequestNamedLWLockTranche(TRANCHE, 1);
 }
 
@@ -70,10 +70,10 @@ startup(void)
 	{
 		bool		found;
 
-		*areas[i].area = ShmemInitStruct(areas[i].name, areas[i].size, &found);
+		*areas[i].area = ShmemInitStruct(areas[i].name, areas[i].size(), &found);
 		if (found)
 			continue;
-		memset(*areas[i].area, 0, areas[i].size);
+		memset(*areas[i].area, 0, areas[i].size());
 		if (areas[i].start)
 			areas[i].start();
 	}

@@ -133,5 +133,6 @@ phi_notice_change(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"phi.notice_change\" is for triggers only")));
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+	phi_keys_note_change();
 	return PointerGetDatum(NULL);
 }

@@ -4,9 +4,11 @@
  *
  * Keys are found by their id, or as the active one of a clinic and class, and
  * thrown out when the least recently used of phi.keyring_size.  Any change of
- * phi.data_key other than an insertion invalidates its relcache entry (trigger
- * phi.notice_change), which marks the whole ring stale; it is emptied at the
- * next look-up.  Emptying at once would pull keys from under their users.
+ * phi.data_key other than an insertion (trigger phi.notice_change) raises the
+ * server's generation of keys, and invalidates the table's relcache entry for
+ * those on a standby.  Either makes the whole ring stale: it is emptied at the
+ * next look-up, or at once between statements.  Emptying it within one would
+ * pull keys from under their users.
  */
 #include "postgres.h"
 
@@ -19,10 +21,12 @@
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "guc.h"
 #include "keys/catalog.h"
+#include "keys/holders.h"
 #include "keys/keys.h"
 #include "keys/scan.h"
 
@@ -44,7 +48,9 @@ static HTAB *by_slot = NULL;
 static dlist_head lru;			/* head: the last one used */
 static PhiKey *last = NULL;		/* short cut for the key of the last value */
 static bool stale = false;
+static uint64 generation = 0;	/* of what is in the ring */
 static bool has_news = false;	/* keys that this transaction has read */
+static bool has_changed = false;	/* keys that this transaction has changed */
 static LocalTransactionId held_in = InvalidLocalTransactionId;
 static const char *const class_labels[PHI_CLASSES] = {
 	"general", "identity", "insurance", "clinical", "sensitive"
@@ -70,10 +76,17 @@ phi_class_by_label(const char *label)
 			 errhint("The classes are general, identity, insurance, clinical and sensitive.")));
 }
 
+static bool
+is_stale(void)
+{
+	return stale || generation != phi_keys_generation();
+}
+
 static void
 wipe_at_exit(int code, Datum arg)
 {
 	phi_crypto_wipe();
+	phi_keys_note_holding(0);
 }
 
 static void
@@ -86,7 +99,7 @@ make_ring(void)
 	{
 		ring_context = AllocSetContextCreate(TopMemoryContext, "pg_phi keyring",
 											 ALLOCSET_DEFAULT_SIZES);
-		on_proc_exit(wipe_at_exit, (Datum) 0);
+		before_shmem_exit(wipe_at_exit, (Datum) 0);
 	}
 	ids.hcxt = slots.hcxt = ring_context;
 	by_slot = hash_create("pg_phi active keys", 64, &slots,
@@ -101,8 +114,10 @@ static void
 empty_ring(void)
 {
 	stale = false;
+	generation = phi_keys_generation();
 	last = NULL;
 	phi_crypto_wipe();
+	phi_keys_note_holding(0);
 	by_id = by_slot = NULL;
 	if (ring_context != NULL)
 		MemoryContextReset(ring_context);
@@ -158,7 +173,7 @@ add_key(const PhiKeyRow *row)
 static void
 freshen(void)
 {
-	if (stale)
+	if (is_stale())
 		empty_ring();
 	if (by_id == NULL)
 		make_ring();
@@ -170,7 +185,7 @@ phi_key_by_id(uint32 key_id)
 	PhiKeyRow	row;
 	PhiKey	   *key;
 
-	if (last != NULL && last->key_id == (int32) key_id && !stale)
+	if (last != NULL && last->key_id == (int32) key_id && !is_stale())
 		return last;
 	freshen();
 	key = hash_search(by_id, &key_id, HASH_FIND, NULL);
@@ -193,7 +208,7 @@ phi_key_active(int32 clinic_id, int class)
 	PhiKey	   *key;
 
 	if (last != NULL && last->clinic_id == clinic_id && last->class == class &&
-		last->state == PHI_KEY_ACTIVE && !stale)
+		last->state == PHI_KEY_ACTIVE && !is_stale())
 		return last;
 	freshen();
 	active = hash_search(by_slot, &slot, HASH_FIND, NULL);
@@ -242,6 +257,7 @@ unwrap(PhiKey *key)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("key %d is destroyed", key->key_id),
 				 errdetail("Values that were encrypted with it cannot be read any more.")));
+	phi_keys_note_holding(generation);
 	secret = phi_secret_new();
 	if (secret == NULL)
 		ereport(ERROR,
@@ -315,14 +331,32 @@ end_transaction(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PARALLEL_ABORT)
 		forget_rolled_back();
-	has_news = false;
+	if (event == XACT_EVENT_COMMIT && has_changed)
+		phi_keys_changed();
+	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PARALLEL_PRE_COMMIT ||
+		event == XACT_EVENT_PRE_PREPARE)
+		return;					/* not over yet */
+	has_news = has_changed = false;
+	/* An idle process that is told that keys have changed comes by here. */
+	if (by_id != NULL && is_stale())
+		empty_ring();
 }
 
+void
+phi_keys_note_change(void)
+{
+	has_changed = true;
+}
+
+/* Between statements there is no snapshot, and nobody at work with a key. */
 static void
 mark_stale(Datum arg, Oid relid)
 {
-	if (phi_concerns(relid, "data_key"))
-		stale = true;
+	if (!phi_concerns(relid, "data_key"))
+		return;
+	stale = true;
+	if (by_id != NULL && !ActiveSnapshotSet() && !HistoricSnapshotActive())
+		empty_ring();
 }
 
 void
@@ -333,6 +367,7 @@ phi_keys_init(void)
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 				 errmsg("could not initialize libsodium and OpenSSL")));
 	phi_scan_init();
+	phi_holders_init();
 	phi_master_init();
 	CacheRegisterRelcacheCallback(mark_stale, (Datum) 0);
 	RegisterSubXactCallback(end_subtransaction, NULL);

@@ -78,6 +78,9 @@ extern bool phi_key_available(PhiKey *key);
  */
 extern void phi_key_hold_for_write(void);
 
+/* This transaction changes keys: all processes are to notice when it commits. */
+extern void phi_keys_note_change(void);
+
 extern void phi_keys_init(void);
 
 #endif							/* PHI_KEYS_H */

@@ -61,10 +61,16 @@ shared_start(void)
 	phi_memory_guard(region, REGION_SIZE);
 }
 
+static Size
+shared_size(void)
+{
+	return sizeof(MasterKeys);
+}
+
 void
 phi_master_init(void)
 {
-	phi_shared_request("pg_phi master keys", sizeof(MasterKeys), (void **) &shared,
+	phi_shared_request("pg_phi master keys", shared_size, (void **) &shared,
 					   shared_start);
 }
 

@@ -18,11 +18,13 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "replication/walsender.h"
+#include "utils/inval.h"
 #include "utils/plancache.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "keys/keys.h"
+#include "keys/scan.h"
 #include "session/grants.h"
 #include "session/session.h"
 
@@ -147,6 +149,16 @@ phi_assign_clinic(const char *newval, void *extra)
 	current = extra;
 }
 
+/* Literals of a key that was rotated must not be stored under it any more. */
+static void
+keys_changed(Datum arg, Oid relid)
+{
+	if (!has_literals || !phi_concerns(relid, "data_key"))
+		return;
+	has_literals = false;
+	ResetPlanCache();
+}
+
 void
 phi_session_note_literal(void)
 {
@@ -223,4 +235,5 @@ void
 phi_session_init(void)
 {
 	phi_grants_init();
+	CacheRegisterRelcacheCallback(keys_changed, (Datum) 0);
 }

@@ -298,9 +298,13 @@ phi_move_to_class(const PhiType *type, Datum datum, int class)
 		return datum;
 	if (key == NULL)
 		key = phi_envelope_key(&envelope);
-	if (key->class == class)
+	if (key->class == class && key->state == PHI_KEY_ACTIVE)
 		return datum;
 	access = phi_access(phi_session(), key);
+	/* Who may not read it carries it as it is, but not from a leaked key. */
+	if (key->class == class && access != PHI_READABLE &&
+		(access == PHI_SEALED || key->state == PHI_KEY_RETIRED))
+		return datum;
 	if (access != PHI_READABLE)
 		phi_report_access(access, key->class);
 	phi_open_envelope(&envelope, key, &opened);
@@ -357,6 +361,9 @@ phi_accept_text(const PhiType *type, PhiSpan text, int class)
 		phi_open_envelope(&envelope, key, &opened);
 		phi_close(&opened);
 	}
+	/* One who may encrypt stores nothing under a key that is no longer active. */
+	if (class < 0 && access == PHI_READABLE)
+		class = key->class;
 	return class < 0 ? datum : phi_move_to_class(type, datum, class);
 }
 
