@@ -20,7 +20,8 @@ SQL_PARTS = \
 	src/value/operators.sql.in \
 	src/value/casts_to.sql.in \
 	src/value/casts_from.sql.in \
-	src/value/extra.sql
+	src/value/extra.sql \
+	src/rekey/rekey.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 

@@ -11,9 +11,11 @@
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "catalog/namespace.h"
+#include "commands/defrem.h"
 #include "commands/prepare.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "parser/parse_type.h"
 #include "parser/parsetree.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
@@ -325,6 +327,25 @@ check_target(RangeVar *target)
 		refuse_ordered_indexes(relid);
 }
 
+/* A rekey does not look into ranges, so there are none. */
+static void
+check_range(CreateRangeStmt *command)
+{
+	ListCell   *cell;
+
+	foreach(cell, command->params)
+	{
+		DefElem    *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, "subtype") == 0 &&
+			phi_contains_encrypted(typenameTypeId(NULL, defGetTypeName(option))))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("range types over encrypted types are not supported"),
+					 errhint("Use two columns.")));
+	}
+}
+
 void
 phi_check_command(Node *command)
 {
@@ -332,6 +353,9 @@ phi_check_command(Node *command)
 	{
 		case T_CreateStatsStmt:
 			check_statistics((CreateStatsStmt *) command);
+			break;
+		case T_CreateRangeStmt:
+			check_range((CreateRangeStmt *) command);
 			break;
 		case T_CreateTableAsStmt:
 			check_create_table_as((CreateTableAsStmt *) command);

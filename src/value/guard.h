@@ -5,6 +5,7 @@
 #ifndef PHI_GUARD_H
 #define PHI_GUARD_H
 
+#include "catalog/objectaddress.h"
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
 #include "session/session.h"
@@ -62,5 +63,12 @@ extern void phi_cast_results(Query *query);
 
 /* Whether that was done to a query. */
 extern bool phi_has_cast_results(Query *query);
+
+/* Called for each constant of a type that may hold encrypted values. */
+typedef void (*PhiConstantVisitor) (Oid type, Datum value,
+									const ObjectAddress *object, void *context);
+
+/* Visits the constants in all stored expressions of this database. */
+extern void phi_visit_constants(PhiConstantVisitor visit, void *context);
 
 #endif							/* PHI_GUARD_H */

@@ -216,6 +216,63 @@ check_row(const Catalogue *catalogue, Oid object, int sub)
 	table_close(relation, AccessShareLock);
 }
 
+/* What visiting a constant takes. */
+typedef struct ConstantVisit
+{
+	PhiConstantVisitor visit;
+	void	   *context;
+	ObjectAddress object;
+} ConstantVisit;
+
+static bool
+visit_constant(Node *node, void *context)
+{
+	ConstantVisit *visit = context;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Const) && !((Const *) node)->constisnull &&
+		phi_contains_encrypted(((Const *) node)->consttype))
+		visit->visit(((Const *) node)->consttype, ((Const *) node)->constvalue,
+					 &visit->object, visit->context);
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, visit_constant, context, 0);
+	return expression_tree_walker(node, visit_constant, context);
+}
+
+/* The first column is the object's OID; of an index, its relation's. */
+static void
+visit_catalogue(const Catalogue *catalogue, ConstantVisit *visit)
+{
+	Relation	relation = table_open(catalogue->relation, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(relation);
+	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	bool		isnull;
+
+	visit->object.classId = catalogue->relation == IndexRelationId ? RelationRelationId :
+		catalogue->relation;
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		visit->object.objectId = DatumGetObjectId(heap_getattr(tuple, 1, desc, &isnull));
+		if (visit->object.objectId < FirstNormalObjectId)
+			continue;
+		for (int i = 0; i < 2; i++)
+			visit_constant(read_expression(tuple, desc, catalogue->expressions[i]), visit);
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+}
+
+void
+phi_visit_constants(PhiConstantVisitor visit, void *context)
+{
+	ConstantVisit state = {.visit = visit,.context = context};
+
+	for (int i = 0; i < (int) lengthof(catalogues); i++)
+		visit_catalogue(&catalogues[i], &state);
+}
+
 static void
 object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
 {
