@@ -241,11 +241,7 @@ AS $$
 DECLARE
   now_state text;
 BEGIN
-  FOR i IN 1 .. 20 LOOP
-    SELECT j.state INTO now_state FROM phi.rekey_job j WHERE j.job = await_job.job;
-    EXIT WHEN now_state IS DISTINCT FROM 'running';
-    PERFORM pg_sleep(0.05);
-  END LOOP;
+  SELECT j.state INTO now_state FROM phi.rekey_job j WHERE j.job = await_job.job;
   /* Its worker found no slot, or was killed. */
   IF now_state = 'running' AND NOT phi.is_led(job) THEN
     PERFORM phi.launch_job(job);
@@ -255,11 +251,13 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.await_job(int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.await_job(int) TO phi_custodian;
 COMMENT ON FUNCTION phi.await_job(int) IS
-  'Waits up to a second for a job, starts a worker if it has none, and returns its state; NULL: no such job. To be called once a transaction';
+  'Starts a worker for a job that is to run and has none, and returns its state; NULL: no such job. For phi.follow_job()';
 
 CREATE VIEW phi.rekey_progress AS
   SELECT j.job, j.kind, c.code AS clinic, phi.class_name(j.class) AS class, j.key_ids, phi.suite_name(j.suite) AS suite,
-         j.method, CASE WHEN j.state = 'running' AND NOT phi.is_led(j.job) THEN 'interrupted' ELSE j.state END AS state,
+         j.method, CASE WHEN j.state <> 'running' OR phi.is_led(j.job) THEN j.state
+                        WHEN j.base_at > coalesce(j.resumed_at, j.started_at) THEN 'interrupted'
+                        ELSE 'starting' END AS state,
          j.phase, j.pass, p.relation, coalesce(p.blocks_done, 0) AS blocks_done, coalesce(p.blocks_total, 0) AS blocks_total,
          coalesce(a.values_done, 0) AS values_done, coalesce(f.failed, 0) AS failed, coalesce(p.skipped, 0) AS skipped,
          CASE WHEN j.state = 'running' AND p.seconds > 0
@@ -281,7 +279,7 @@ CREATE VIEW phi.rekey_progress AS
 REVOKE ALL ON phi.rekey_progress FROM PUBLIC;
 GRANT SELECT ON phi.rekey_progress TO phi_custodian, phi_auditor;
 COMMENT ON VIEW phi.rekey_progress IS
-  'Jobs and how far they are: phase and pass, the table at work, blocks of this pass, values encrypted again and failed in all passes, rows read a second since the pass or the worker began, and the time that this speed leaves for the pass. state "interrupted": no worker leads it, phi.resume_rekey() goes on';
+  'Jobs and how far they are: phase and pass, the table at work, blocks of this pass, values encrypted again and failed in all passes, rows read a second since the pass or the worker began, and the time that this speed leaves for the pass. state "starting": it waits for a free worker slot; "interrupted": its workers are gone, phi.resume_rekey() goes on';
 
 CREATE VIEW phi.rekey_failures AS
   SELECT x.job, x.relation, x.tid, x."column", x.key_id, x.error, x.at FROM phi.rekey_failure x;
@@ -293,7 +291,7 @@ CREATE FUNCTION phi.job_line(job int) RETURNS text
   LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
   SELECT format('job %s: %s%s, %s of %s blocks, %s values done%s%s', p.job,
-                CASE WHEN p.state = 'running' THEN coalesce(p.phase, 'starting') ELSE p.state END,
+                CASE WHEN p.state = 'running' THEN coalesce(p.phase, p.state) ELSE p.state END,
                 CASE WHEN p.pass IS NOT NULL THEN format(', pass %s%s', p.pass, ' of ' || p.relation) END,
                 p.blocks_done, p.blocks_total, p.values_done,
                 CASE WHEN p.failed > 0 THEN format(', %s failed', p.failed) END,
@@ -320,22 +318,32 @@ COMMENT ON FUNCTION phi.job_done(int) IS 'Ends a job''s bookkeeping; internal to
  * The procedures commit, so they may not be SECURITY DEFINER nor have settings:
  * they run as who calls them, and so does all that they call by name.
  */
+CREATE PROCEDURE phi.nap(milliseconds int)
+  AS 'MODULE_PATHNAME', 'phi_nap_call' LANGUAGE C;
+REVOKE EXECUTE ON PROCEDURE phi.nap(int) FROM PUBLIC;
+GRANT EXECUTE ON PROCEDURE phi.nap(int) TO phi_custodian;
+COMMENT ON PROCEDURE phi.nap(int) IS
+  'Waits without a snapshot, which pg_sleep() would hold and so keep dead rows from being removed; internal';
+
 CREATE PROCEDURE phi.follow_job(job int, tell boolean)
   LANGUAGE plpgsql AS $$
 DECLARE
   now_state text;
   line text;
   told text;
+  n int := 0;
 BEGIN
   LOOP
     now_state := phi.await_job(job);
+    line := CASE WHEN tell AND (n % 10 = 0 OR now_state IS DISTINCT FROM 'running') THEN phi.job_line(job) END;
     COMMIT;
-    line := phi.job_line(job);
-    IF tell AND line IS DISTINCT FROM told THEN
+    IF line IS DISTINCT FROM told AND line IS NOT NULL THEN
       RAISE NOTICE '%', line;
       told := line;
     END IF;
     EXIT WHEN now_state IS DISTINCT FROM 'running';
+    n := n + 1;
+    CALL phi.nap(100);
   END LOOP;
 END $$;
 REVOKE EXECUTE ON PROCEDURE phi.follow_job(int, boolean) FROM PUBLIC;

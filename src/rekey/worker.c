@@ -33,6 +33,7 @@
 #include "rekey/worker.h"
 
 PG_FUNCTION_INFO_V1(phi_launch_job);
+PG_FUNCTION_INFO_V1(phi_nap_call);
 
 #define MAX_WORKERS 16
 #define LOOK_EVERY 200			/* ms */
@@ -99,6 +100,14 @@ phi_launch_job(PG_FUNCTION_ARGS)
 	order->owner = extension_owner();
 	order->next = pending;
 	pending = order;
+	PG_RETURN_VOID();
+}
+
+/* phi.nap(int) */
+Datum
+phi_nap_call(PG_FUNCTION_ARGS)
+{
+	phi_nap(PG_GETARG_INT32(0));
 	PG_RETURN_VOID();
 }
 
