@@ -321,7 +321,8 @@ COMMENT ON FUNCTION phi.job_done(int) IS 'Ends a job''s bookkeeping; internal to
 
 /*
  * The procedures commit, so they may not be SECURITY DEFINER nor have settings:
- * they run as who calls them, and so does all that they call by name.
+ * they run as who calls them. Each of their transactions begins with a
+ * search_path of its own, so that no schema of the database's owner has a say.
  */
 CREATE PROCEDURE phi.nap(milliseconds int)
   AS 'MODULE_PATHNAME', 'phi_nap_call' LANGUAGE C;
@@ -339,15 +340,16 @@ DECLARE
   n int := 0;
 BEGIN
   LOOP
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     now_state := phi.await_job(job);
     line := CASE WHEN tell AND (n % 10 = 0 OR now_state IS DISTINCT FROM 'running') THEN phi.job_line(job) END;
-    COMMIT;
     IF line IS DISTINCT FROM told AND line IS NOT NULL THEN
       RAISE NOTICE '%', line;
       told := line;
     END IF;
     EXIT WHEN now_state IS DISTINCT FROM 'running';
     n := n + 1;
+    COMMIT;
     CALL phi.nap(100);
   END LOOP;
 END $$;
@@ -361,6 +363,7 @@ CREATE PROCEDURE phi.rekey(clinic text DEFAULT NULL, class text DEFAULT NULL, wo
                            rows_per_second int DEFAULT NULL, wait boolean DEFAULT false, INOUT job int DEFAULT NULL)
   LANGUAGE plpgsql AS $$
 BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   job := phi.start_rekey(clinic, class, key_id, suite, workers, rows_per_second, method);
   COMMIT;
   IF wait THEN
@@ -458,6 +461,7 @@ COMMENT ON FUNCTION phi.restart_rekey(int, int, int) IS
 CREATE PROCEDURE phi.resume_rekey(job int, wait boolean DEFAULT false, workers int DEFAULT NULL, rows_per_second int DEFAULT NULL)
   LANGUAGE plpgsql AS $$
 BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   PERFORM phi.restart_rekey(job, workers, rows_per_second);
   COMMIT;
   IF wait THEN
