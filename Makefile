@@ -26,7 +26,7 @@ DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 
 # As system headers, so that our warnings are about our code.
 PG_CPPFLAGS = -I$(srcdir)/src -isystem $(shell $(PG_CONFIG) --includedir-server)
-SHLIB_LINK = -lcrypto -lsodium -llz4
+SHLIB_LINK = -lcrypto -lsodium -lgfshare -llz4
 
 # No bitcode: the functions are too large for the JIT compiler to inline, and
 # the packages would need clang.

@@ -23,6 +23,15 @@ typedef struct PhiKeyIdentity
 /* The label of the KEK that wraps new keys; makes the server's first one. */
 extern void phi_master_newest(char *label);
 
+/*
+ * Makes, or takes from where keys are made, a new KEK.  Its label sorts after
+ * "after" where labels sort by age; NULL: there was none before.
+ */
+extern void phi_master_create(const char *after, char *label);
+
+/* The labels of all KEKs that the provider has, palloc'ed. */
+extern List *phi_master_labels(void);
+
 /* Whether a KEK could be used, without an error if not. */
 extern bool phi_master_available(const char *label);
 
