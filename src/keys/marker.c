@@ -73,12 +73,8 @@ phi_marker_write(const PhiSeal *seal)
 	return whole && rename(TEMPORARY, MARKER) == 0 && sync_directory();
 }
 
-void
+bool
 phi_marker_remove(void)
 {
-	if ((unlink(MARKER) != 0 && errno != ENOENT) || !sync_directory())
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not remove file \"%s\": %m", MARKER),
-				 errdetail("The server stays sealed.")));
+	return (unlink(MARKER) == 0 || errno == ENOENT) && sync_directory();
 }

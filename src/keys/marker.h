@@ -13,7 +13,7 @@ extern bool phi_marker_read(PhiSeal *seal);
 /* Durable when true; false with errno. */
 extern bool phi_marker_write(const PhiSeal *seal);
 
-/* ERROR when it is still there. */
-extern void phi_marker_remove(void);
+/* False, with errno, when it may still be there after a crash. */
+extern bool phi_marker_remove(void);
 
 #endif							/* PHI_MARKER_H */

@@ -20,7 +20,9 @@
 
 /* Indexed by the setting phi.key_provider. */
 static const PhiKeyProvider *const providers[] = {
-	&phi_provider_file
+	[PHI_PROVIDER_FILE] = &phi_provider_file,
+	[PHI_PROVIDER_COMMAND] = &phi_provider_command,
+	[PHI_PROVIDER_CUSTODIAN] = &phi_provider_custodian
 };
 
 static const PhiKeyProvider *
@@ -65,12 +67,30 @@ load(const char *label)
 	PG_END_TRY();
 }
 
+/*
+ * The KEK as a key of this process, to be returned at once: until then no other
+ * process can seal.  A KEK is needed once per data key and backend; the less it
+ * is about, the better.
+ */
+static PhiSecret *
+borrow(const char *label)
+{
+	PhiSecret  *kek;
+
+	while ((kek = phi_vault_borrow(label)) == NULL)
+		load(label);
+	return kek;
+}
+
 void
 phi_master_create(const char *after, char *label)
 {
 	PhiSecret  *kek;
 
 	phi_vault_check_open();
+	/* Without the one before, the keys that it wraps could not be moved. */
+	if (after != NULL)
+		phi_vault_return(borrow(after));
 	kek = new_secret();
 	PG_TRY();
 	{
@@ -124,19 +144,25 @@ phi_master_stored(const char *label)
 	return provider()->stored(label);
 }
 
-/*
- * The KEK as a key of this process, to be returned at once: until then no other
- * process can seal.  A KEK is needed once per data key and backend; the less it
- * is about, the better.
- */
-static PhiSecret *
-borrow(const char *label)
+const char *
+phi_master_provider(void)
 {
-	PhiSecret  *kek;
+	return provider()->name;
+}
 
-	while ((kek = phi_vault_borrow(label)) == NULL)
-		load(label);
-	return kek;
+bool
+phi_master_locked(int *given, int *wanted)
+{
+	*given = *wanted = 0;
+	return provider()->locked != NULL && provider()->locked(given, wanted);
+}
+
+bool
+phi_master_unlock(void)
+{
+	int			unlocked = provider()->unlock != NULL ? provider()->unlock() : 0;
+
+	return phi_vault_unseal() || unlocked > 0;
 }
 
 /* The row's identity as associated data, numbers big-endian. */

@@ -46,6 +46,21 @@ extern Size phi_master_wrap(const char *label, const PhiKeyIdentity *identity,
 extern void phi_master_unwrap(const char *label, const PhiKeyIdentity *identity,
 							  PhiSpan wrapped, uint8 *material);
 
+/* What phi.key_provider says. */
+extern const char *phi_master_provider(void);
+
+/*
+ * Whether custodians must give shares before the newest KEK can be used; how
+ * many have, of how many.  Zeros where keys do not come from custodians.
+ */
+extern bool phi_master_locked(int *given, int *wanted);
+
+/*
+ * Takes the seal off, and unlocks what custodians gave their shares for; false
+ * when there was nothing to do.  ERROR 55000 when shares are missing.
+ */
+extern bool phi_master_unlock(void);
+
 extern void phi_master_init(void);
 
 #endif							/* PHI_MASTER_H */

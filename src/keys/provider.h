@@ -35,9 +35,20 @@ typedef struct PhiKeyProvider
 	void		(*create) (const char *after, char *label, uint8 *key);
 	/* The labels of the keys that are stored, palloc'ed. */
 	List	   *(*list) (void);
+
+	/*
+	 * Only where keys come from people.  "locked": whether more of them are
+	 * needed before the newest key can be used, how many have come, of how
+	 * many.  "unlock" makes the keys for which enough have come, and says how
+	 * many; ERROR 55000 when the newest is still locked.
+	 */
+	bool		(*locked) (int *given, int *wanted);
+	int			(*unlock) (void);
 } PhiKeyProvider;
 
 extern const PhiKeyProvider phi_provider_file;
+extern const PhiKeyProvider phi_provider_command;
+extern const PhiKeyProvider phi_provider_custodian;
 
 /* A key as text: 64 hexadecimal digits and a line feed, which may be missing. */
 #define PHI_KEY_TEXT_SIZE (2 * PHI_SECRET_SIZE + 1)

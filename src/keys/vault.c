@@ -24,6 +24,7 @@ typedef struct Vault
 {
 	bool		sealed;
 	PhiSeal		seal;
+	uint64		epoch;			/* how often all was wiped */
 	int			oldest;			/* slot that gives way next */
 	char		label[SLOTS][PHI_LABEL_SIZE];	/* "": nothing there */
 	uint8		public_key[PHI_BOX_KEY];
@@ -49,6 +50,7 @@ wipe(void)
 	memset(shared->label, 0, sizeof(shared->label));
 	shared->oldest = 0;
 	shared->staged = 0;
+	shared->epoch++;
 	/* A new one, so that no box that was sent before opens again. */
 	if (phi_box_keypair(shared->public_key, secrets->box_key) != PHI_OK)
 		phi_memory_wipe(shared->public_key, PHI_BOX_KEY);
@@ -217,7 +219,8 @@ phi_vault_put(const char *label, const uint8 *key)
 bool
 phi_vault_close(const char *by)
 {
-	bool		durable = true;
+	bool		durable;
+	int			save_errno;
 
 	lock(LW_EXCLUSIVE);
 	wipe();
@@ -228,20 +231,33 @@ phi_vault_close(const char *by)
 		strlcpy(shared->seal.by, by, NAMEDATALEN);
 	}
 	durable = phi_marker_write(&shared->seal);
+	save_errno = errno;
 	unlock();
+	errno = save_errno;
 	return durable;
 }
 
-/* The file first: an error leaves the server sealed. */
+/* The file first: with it there the server stays sealed, and empty. */
 bool
 phi_vault_unseal(void)
 {
 	bool		sealed;
+	int			save_errno;
 
 	lock(LW_EXCLUSIVE);
 	sealed = shared->sealed;
-	if (sealed)
-		phi_marker_remove();
+	if (sealed && !phi_marker_remove())
+	{
+		save_errno = errno;
+		wipe();
+		unlock();
+		errno = save_errno;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not remove the file that seals the server: %m"),
+				 errdetail("The server stays sealed."),
+				 errhint("Remove \"pg_phi.sealed\" in the data directory.")));
+	}
 	shared->sealed = false;
 	unlock();
 	return sealed;
@@ -256,11 +272,12 @@ phi_vault_public_key(uint8 *public_key)
 }
 
 PhiStatus
-phi_vault_open_box(PhiSpan box, uint8 *plain)
+phi_vault_open_box(PhiSpan box, uint8 *plain, uint64 *epoch)
 {
 	PhiStatus	status;
 
 	lock(LW_SHARED);
+	*epoch = shared->epoch;
 	status = phi_box_open(shared->public_key, secrets->box_key, box, plain);
 	unlock();
 	return status;
@@ -278,27 +295,25 @@ find_staged(const char *label, uint8 number)
 	return -1;
 }
 
-void
-phi_vault_stage(const char *label, uint8 number, const uint8 *share)
+bool
+phi_vault_stage(const char *label, uint8 number, const uint8 *share, uint64 epoch)
 {
+	bool		kept;
 	int			i;
 
 	lock(LW_EXCLUSIVE);
 	i = find_staged(label, number);
-	if (i < 0 && shared->staged == STAGED_MAX)
+	kept = shared->epoch == epoch && (i >= 0 || shared->staged < STAGED_MAX);
+	if (kept)
 	{
-		unlock();
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many shares of master keys are waiting for others"),
-				 errhint("phi.seal() drops them all.")));
+		if (i < 0)
+			i = shared->staged++;
+		shared->staged_number[i] = number;
+		strlcpy(shared->staged_label[i], label, PHI_LABEL_SIZE);
+		memcpy(secrets->share[i], share, PHI_SECRET_SIZE);
 	}
-	if (i < 0)
-		i = shared->staged++;
-	shared->staged_number[i] = number;
-	strlcpy(shared->staged_label[i], label, PHI_LABEL_SIZE);
-	memcpy(secrets->share[i], share, PHI_SECRET_SIZE);
 	unlock();
+	return kept;
 }
 
 int

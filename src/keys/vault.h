@@ -50,11 +50,15 @@ extern bool phi_vault_unseal(void);
 /* The server's public key, to which shares are sent; new after each seal. */
 extern void phi_vault_public_key(uint8 *public_key);
 
-/* Opens a box that was sent to it. */
-extern PhiStatus phi_vault_open_box(PhiSpan box, uint8 *plain);
+/* Opens a box that was sent to it; "epoch" is for phi_vault_stage. */
+extern PhiStatus phi_vault_open_box(PhiSpan box, uint8 *plain, uint64 *epoch);
 
-/* Keeps a share of a master key until phi_vault_combine; ERROR when full. */
-extern void phi_vault_stage(const char *label, uint8 number, const uint8 *share);
+/*
+ * Keeps a share of a master key until phi_vault_combine.  False when the server
+ * was sealed since "epoch", or too many shares are waiting.
+ */
+extern bool phi_vault_stage(const char *label, uint8 number, const uint8 *share,
+							uint64 epoch);
 
 /* How many different shares of the key are there. */
 extern int	phi_vault_staged(const char *label);
