@@ -17,7 +17,7 @@
 
 #include "miscadmin.h"
 #include "portability/instr_time.h"
-#include "storage/fd.h"
+#include "storage/ipc.h"
 
 #include "crypto/crypto.h"
 #include "keys/run.h"
@@ -102,12 +102,14 @@ start(Child *child, const char *command)
 
 /* Whatever the command has started goes with it. */
 static void
-stop(Child *child, int *status)
+stop(int code, Datum arg)
 {
+	Child	   *child = (Child *) DatumGetPointer(arg);
+
 	if (child->pid != 0)
 	{
 		(void) kill(-child->pid, SIGKILL);
-		while (waitpid(child->pid, status, 0) < 0 && errno == EINTR)
+		while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR)
 			;
 	}
 	child->pid = 0;
@@ -203,14 +205,12 @@ phi_run(const char *command, int timeout, char *output, size_t room, PhiRun *run
 
 	memset(run, 0, sizeof(*run));
 	start(&child, command);
-	PG_TRY();
+	/* Also when this process is told to end: that unwinds no PG_TRY. */
+	PG_ENSURE_ERROR_CLEANUP(stop, PointerGetDatum(&child));
 	{
 		run->timed_out = !attend(&child, timeout, output, room, run, &errors_len);
 	}
-	PG_FINALLY();
-	{
-		stop(&child, &run->status);
-	}
-	PG_END_TRY();
+	PG_END_ENSURE_ERROR_CLEANUP(stop, PointerGetDatum(&child));
+	stop(0, PointerGetDatum(&child));
 	make_loggable(run->errors, Min(errors_len, sizeof(run->errors) - 1));
 }
