@@ -14,9 +14,9 @@ SELECT is((SELECT count(*) FROM pg_proc p WHERE p.pronamespace = 'phi'::regnames
 -- Schema phi: by name, who may call it.
 CREATE VIEW t.in_phi AS SELECT name, bool_or(public) AS public, bool_or(custodian) AS custodian, bool_or(auditor) AS auditor, bool_and(public) AS all_public FROM t.function WHERE schema = 'phi' GROUP BY name;
 SELECT is(string_agg(name, ' ' ORDER BY name), 'current_clinic decrypt describe encrypt session', 'of phi, everybody may call') FROM t.in_phi WHERE public;
-SELECT is(string_agg(name, ' ' ORDER BY name), 'class_list class_name create_clinic rotate_key suite_name', 'custodians also') FROM t.in_phi WHERE custodian AND NOT public;
-SELECT is(string_agg(name, ' ' ORDER BY name), 'class_list class_name suite_name', 'auditors also') FROM t.in_phi WHERE auditor AND NOT public;
-SELECT is(string_agg(name, ' ' ORDER BY name), 'add_key class_mask class_number clinic_id grant_clinic isolate move_key notice_change record_grant revoke_clinic unisolate wrap_new_key', 'nobody but the owner') FROM t.in_phi WHERE NOT custodian AND NOT public;
+SELECT is(string_agg(name, ' ' ORDER BY name), 'class_list class_name create_clinic custodian_shares custodians enroll_custodian remove_custodian rotate_key seal seal_status suite_name unseal', 'custodians also') FROM t.in_phi WHERE custodian AND NOT public;
+SELECT is(string_agg(name, ' ' ORDER BY name), 'class_list class_name custodians seal_status suite_name', 'auditors also') FROM t.in_phi WHERE auditor AND NOT public;
+SELECT is(string_agg(name, ' ' ORDER BY name), 'add_custodian add_key apply_seal class_mask class_number clinic_id drop_custodian grant_clinic isolate lift_seal login_name move_key notice_change record_grant record_seal revoke_clinic stage_share unisolate wrap_new_key', 'nobody but the owner') FROM t.in_phi WHERE NOT custodian AND NOT public;
 SELECT is(string_agg(name, ' '), NULL, 'all functions of one name are open or none') FROM t.in_phi WHERE public AND NOT all_public;
 
 -- What is built like what, by name with the type left out.
@@ -40,7 +40,11 @@ INSERT INTO t.wanted VALUES
   ('phi.clinic_id', 's null safe'),
   ('phi.add_key', 'v null unsafe'), ('phi.move_key', 'v null unsafe'), ('phi.create_clinic', 'v null unsafe definer'), ('phi.rotate_key', 'v null unsafe definer'),
   ('phi.record_grant', 'v null unsafe'), ('phi.grant_clinic', 'v null unsafe definer'), ('phi.revoke_clinic', 'v null unsafe definer'),
-  ('phi.isolate', 'v null unsafe'), ('phi.unisolate', 'v null unsafe');
+  ('phi.isolate', 'v null unsafe'), ('phi.unisolate', 'v null unsafe'),
+  ('phi.login_name', 's strict restricted'), ('phi.record_seal', 'v null unsafe'), ('phi.seal', 'v null unsafe definer'), ('phi.unseal', 'v null unsafe definer'),
+  ('phi.apply_seal', 'v strict unsafe'), ('phi.lift_seal', 'v strict unsafe'), ('phi.stage_share', 'v strict unsafe'), ('phi.seal_status', 'v strict restricted'),
+  ('phi.add_custodian', 'v strict unsafe'), ('phi.drop_custodian', 'v strict unsafe'), ('phi.enroll_custodian', 'v null unsafe definer'), ('phi.remove_custodian', 'v null unsafe definer'),
+  ('phi.custodians', 'v strict restricted'), ('phi.custodian_shares', 'v strict restricted');
 -- != and the order are as =, without being leakproof: only equality earns it.
 INSERT INTO t.wanted SELECT format('enc%s %s', op, args), CASE args WHEN 'enc enc' THEN 'i' ELSE 's' END || ' strict safe public'
 FROM unnest(ARRAY['ne', 'lt', 'le', 'gt', 'ge', 'cmp']) op, unnest(ARRAY['enc enc', 'enc base', 'base enc']) args;
@@ -59,14 +63,14 @@ WHERE volatility <> 'v' AND prosrc IN ('phi_base_to_enc', 'phi_enc_to_enc', 'phi
 -- A search_path of the caller's would run the caller's functions with the owner's rights.
 SELECT is(string_agg(signature, ', '), NULL, 'all functions not in C have their own search_path') FROM t.function
 WHERE language NOT IN ('c', 'internal') AND proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp'];
-SELECT is(count(*), 4::bigint, 'four functions run with their owner''s rights') FROM t.function WHERE definer;
+SELECT is(count(*), 8::bigint, 'eight functions run with their owner''s rights') FROM t.function WHERE definer;
 
 -- Relations.
 SELECT is(string_agg(relname::text, ' ' ORDER BY relname), NULL, 'no relation of phi is open to everybody') FROM pg_class
 WHERE relnamespace = 'phi'::regnamespace AND relkind IN ('r', 'v', 'm', 'p') AND has_table_privilege('t_nobody', oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
 SELECT is(string_agg(relname::text, ' ' ORDER BY relname), NULL, 'nor one of its sequences') FROM pg_class
 WHERE relnamespace = 'phi'::regnamespace AND CASE relkind WHEN 'S' THEN has_sequence_privilege('t_nobody', oid, 'USAGE, SELECT, UPDATE') END;
-SELECT is(string_agg(relname::text, ' ' ORDER BY relname), 'clinics grant_events grants key_events keys protected_columns', role || ' may read') FROM pg_class, unnest(ARRAY['phi_custodian', 'phi_auditor']) role
+SELECT is(string_agg(relname::text, ' ' ORDER BY relname), 'clinics grant_events grants key_events keys protected_columns seal_events', role || ' may read') FROM pg_class, unnest(ARRAY['phi_custodian', 'phi_auditor']) role
 WHERE relnamespace = 'phi'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege(role, oid, 'SELECT') GROUP BY role;
 SELECT is(string_agg(relname::text, ' ' ORDER BY relname), NULL, 'and write nothing: ' || role) FROM unnest(ARRAY['phi_custodian', 'phi_auditor']) role LEFT JOIN pg_class
 ON relnamespace = 'phi'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege(role, oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER') GROUP BY role;
@@ -95,6 +99,8 @@ INSERT INTO t.call VALUES
   ('phi.grant_clinic(''t_nobody'', ''a'', ''{none}'')', '22023'), ('phi.grant_clinic(''t_nobody'', ''a'', ''{NULL}'')', '22004'), ('phi.grant_clinic(''t_nobody'', ''a'', ''{search}'')', '22023'),
   ('phi.revoke_clinic(NULL, ''a'')', '42704'), ('phi.revoke_clinic(''t_app_a'', NULL)', '42704'), ('phi.revoke_clinic(''t_nobody'', ''a'')', '42704'), ('phi.revoke_clinic(''t_app_a'', ''none'')', '42704'),
   ('phi.isolate(NULL, ''clinic'')', '42809'), ('phi.isolate(''t.call'', NULL)', '42703'), ('phi.isolate(''t.call'', ''none'')', '42703'), ('phi.isolate(''t.function'', ''name'')', '42809'), ('phi.isolate(''t.none'', ''clinic'')', '42P01'), ('phi.isolate(''t.call'', ''ctid'')', '42703'),
+  ('phi.unseal('''')', '22023'), ('phi.unseal(''a passphrase'')', '22023'), ('phi.remove_custodian(NULL)', '22004'), ('phi.remove_custodian(''none'')', '42704'),
+  ('phi.enroll_custodian(NULL, 1, 1, ''x'')', '22004'), ('phi.enroll_custodian(''x'', 1, 1, ''x'')', '22023'),
   ('phi.unisolate(NULL)', '42704'), ('phi.unisolate(''t.call'')', '42704'), ('phi.unisolate(0::regclass)', '42704'), ('phi.isolate(99999999::regclass, ''clinic'')', '42703');
 CREATE TABLE t.before AS SELECT (SELECT count(*) FROM phi.clinic) clinics, (SELECT count(*) FROM phi.data_key) keys, (SELECT count(*) FROM phi.clinic_grant) grants, (SELECT count(*) FROM phi.grant_event) events, (SELECT count(*) FROM pg_policy) policies;
 SELECT throws_ok('SELECT ' || call, wanted, NULL, 'refused: ' || call) FROM t.call;
