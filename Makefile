@@ -14,13 +14,21 @@ OBJS = $(SOURCES:.c=.o)
 SQL_PARTS = \
 	src/head.sql \
 	src/keys/keys.sql \
+	src/keys/approval.sql \
+	src/keys/master.sql \
 	src/session/session.sql \
 	src/session/isolation.sql \
 	src/value/types.sql.in \
 	src/value/operators.sql.in \
 	src/value/casts_to.sql.in \
 	src/value/casts_from.sql.in \
-	src/value/extra.sql
+	src/value/extra.sql \
+	src/keys/search_key.sql \
+	src/rekey/rekey.sql \
+	src/rekey/certificate.sql \
+	src/rekey/destroy.sql \
+	src/rekey/shred.sql \
+	src/rekey/compromise.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 

@@ -7,6 +7,7 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
@@ -20,6 +21,7 @@ PG_FUNCTION_INFO_V1(phi_class_number);
 PG_FUNCTION_INFO_V1(phi_suite_name);
 PG_FUNCTION_INFO_V1(phi_wrap_new_key);
 PG_FUNCTION_INFO_V1(phi_notice_change);
+PG_FUNCTION_INFO_V1(phi_login_user);
 
 /* phi.class_name(smallint) returns text */
 Datum
@@ -72,22 +74,28 @@ wrap_random_key(const char *label, const PhiKeyIdentity *identity)
 }
 
 /*
- * The master key for a new data key.  When the last one made needs a master
- * key that is not there, a disk is not mounted or a file is lost: to go on
- * with another, or a new one, would hide it.
+ * The master key for a new data key: that of the last one, so that one which
+ * lies prepared is not used before phi.rotate_master_key().  When it is not
+ * there, a disk is not mounted or a file is lost: to go on with another, or a
+ * new one, would hide it.
  */
 static void
 current_master_key(char *label)
 {
 	PhiKeyRow	last;
 
-	if (phi_read_last_key(&last) && !phi_master_stored(last.label))
+	if (!phi_read_last_key(&last))
+	{
+		phi_master_newest(label);
+		return;
+	}
+	if (!phi_master_stored(last.label))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FILE),
 				 errmsg("master key \"%s\" is missing", last.label),
 				 errdetail("The keys of this database are wrapped by it."),
 				 errhint("Mount the key directory, or bring the key back from where the custodians keep its copy.")));
-	phi_master_newest(label);
+	strlcpy(label, last.label, PHI_LABEL_SIZE);
 }
 
 /*
@@ -135,4 +143,16 @@ phi_notice_change(PG_FUNCTION_ARGS)
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
 	phi_keys_note_change();
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * phi.login_user() returns name
+ *
+ * Who logged in: neither SET ROLE nor SET SESSION AUTHORIZATION changes it.
+ */
+Datum
+phi_login_user(PG_FUNCTION_ARGS)
+{
+	return DirectFunctionCall1(namein,
+							   CStringGetDatum(GetUserNameFromId(GetAuthenticatedUserId(), false)));
 }

@@ -5,6 +5,8 @@
 #ifndef PHI_MASTER_H
 #define PHI_MASTER_H
 
+#include "nodes/pg_list.h"
+
 #include "crypto/crypto.h"
 #include "keys/provider.h"
 
@@ -28,6 +30,12 @@ extern bool phi_master_available(const char *label);
 
 /* Whether the provider has it, also for the time after a restart. */
 extern bool phi_master_stored(const char *label);
+
+/* Makes a KEK whose label sorts after the one given, which may be "". */
+extern void phi_master_create(const char *after, char *label);
+
+/* The labels (char *) that the provider has, in no order. */
+extern List *phi_master_labels(void);
 
 /* Returns the number of bytes written: nonce, ciphertext, tag. */
 extern Size phi_master_wrap(const char *label, const PhiKeyIdentity *identity,
