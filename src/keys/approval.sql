@@ -23,6 +23,7 @@ CREATE TABLE phi.request (
   CHECK (approved_by IS NULL OR refused_by IS NULL),
   CHECK (executed_at IS NULL OR approved_by IS NOT NULL)
 );
+CREATE INDEX ON phi.request (executed_in);
 COMMENT ON TABLE phi.request IS
   'What waits, or waited, for a second custodian''s approval; executed_in is the transaction that did it, job the one that goes on with it';
 SELECT pg_catalog.pg_extension_config_dump('phi.request', '');

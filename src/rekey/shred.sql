@@ -1,0 +1,158 @@
+CREATE FUNCTION phi.start_shred(clinic text, confirm text) RETURNS int
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  of_clinic int;
+  found_job int;
+BEGIN
+  IF clinic IS NULL OR confirm IS NULL THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'null_value_not_allowed',
+      MESSAGE = 'the clinic and its confirmation must not be null';
+  END IF;
+  of_clinic := phi.clinic_id(clinic);
+  IF confirm <> clinic THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'invalid_parameter_value',
+      MESSAGE = 'the confirmation is not the code of the clinic',
+      DETAIL = 'All values of the clinic are about to become unreadable for good.',
+      HINT = format('Give "%s" as second argument too.', clinic);
+  END IF;
+  PERFORM FROM phi.clinic c WHERE c.clinic_id = of_clinic FOR NO KEY UPDATE;
+  SELECT j.job INTO found_job FROM phi.rekey_job j
+  WHERE j.kind = 'shred' AND j.clinic_id = of_clinic AND j.state = 'running';
+  IF FOUND THEN
+    RETURN found_job;
+  END IF;
+  IF NOT EXISTS (SELECT FROM phi.data_key k WHERE k.clinic_id = of_clinic AND k.state <> 'destroyed') THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = format('clinic "%s" has no key left', clinic),
+      HINT = 'The view phi.destruction_certificates says when they were destroyed and by whom.';
+  END IF;
+  IF NOT phi.cleared('shred_clinic', jsonb_build_object('clinic', clinic)) THEN
+    RETURN NULL;
+  END IF;
+  INSERT INTO phi.rekey_job (kind, clinic_id) VALUES ('shred', of_clinic) RETURNING job INTO found_job;
+  /* The worker goes on with this approval. */
+  UPDATE phi.request q SET job = found_job WHERE q.request_id = (SELECT a.request FROM phi.approver() a);
+  PERFORM phi.launch_job(found_job);
+  RETURN found_job;
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.start_shred(text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phi.start_shred(text, text) TO phi_custodian;
+COMMENT ON FUNCTION phi.start_shred(text, text) IS
+  'Starts the destruction of all keys of a clinic in the background and returns the job, the one at work if there is one; NULL when it waits for phi.approve(); ERROR 22023 unless confirm is the clinic''s code, 55000 when it has no key left; for phi.shred_clinic';
+
+CREATE FUNCTION phi.shred_close(job int) RETURNS void
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  j phi.rekey_job;
+BEGIN
+  SELECT * INTO STRICT j FROM phi.rekey_job r WHERE r.job = shred_close.job AND r.kind = 'shred';
+  PERFORM FROM phi.clinic c WHERE c.clinic_id = j.clinic_id FOR NO KEY UPDATE;
+  PERFORM phi.move_key(k.key_id, 'retired', format('clinic shredded by %s', j.started_by))
+  FROM (SELECT d.key_id FROM phi.data_key d WHERE d.clinic_id = j.clinic_id AND d.state = 'active' ORDER BY 1) k;
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.shred_close(int) FROM PUBLIC;
+COMMENT ON FUNCTION phi.shred_close(int) IS
+  'First transaction of a shred job: retires the clinic''s keys, so that no value can be added; internal';
+
+CREATE FUNCTION phi.shred_finish(job int) RETURNS void
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  j phi.rekey_job;
+  keys int[];
+  certificates int[];
+BEGIN
+  SELECT * INTO STRICT j FROM phi.rekey_job r WHERE r.job = shred_finish.job AND r.kind = 'shred';
+  UPDATE phi.request q SET executed_in = pg_current_xact_id() WHERE q.job = shred_finish.job;
+  /* A key that was made since then. */
+  PERFORM phi.shred_close(job);
+  SELECT array_agg(k.key_id) INTO keys FROM phi.data_key k
+  WHERE k.clinic_id = j.clinic_id AND k.state <> 'destroyed';
+  IF keys IS NULL THEN
+    RETURN;
+  END IF;
+  certificates := phi.destroy_keys(keys, true, format('clinic shredded by %s', j.started_by));
+  PERFORM phi.certify('clinic', j.clinic_id, NULL, sum(d.values_unreadable)::bigint,
+                      format('%s keys destroyed, certificates %s to %s', count(*), min(d.certificate_id), max(d.certificate_id)),
+                      format('clinic shredded by %s', j.started_by))
+  FROM phi.destruction_certificate d WHERE d.certificate_id = ANY (certificates);
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.shred_finish(int) FROM PUBLIC;
+COMMENT ON FUNCTION phi.shred_finish(int) IS
+  'Second transaction of a shred job, once all that could write have ended: destroys every key of the clinic, with a certificate for each and one for the whole; internal';
+
+CREATE FUNCTION phi.shred_result(job int) RETURNS text
+  LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  j phi.rekey_job;
+  c phi.destruction_certificate;
+BEGIN
+  SELECT * INTO j FROM phi.rekey_job r WHERE r.job = shred_result.job AND r.kind = 'shred';
+  IF j.state IS DISTINCT FROM 'done' THEN
+    RETURN format('Job %s %s.%s', job, CASE j.state WHEN 'running' THEN 'was interrupted' ELSE 'is ' || j.state END, ' ' || j.error);
+  END IF;
+  SELECT * INTO c FROM phi.destruction_certificate d
+  WHERE d.what = 'clinic' AND d.clinic = (SELECT n.code FROM phi.clinic n WHERE n.clinic_id = j.clinic_id)
+  ORDER BY d.certificate_id DESC LIMIT 1;
+  RETURN format('%s: %s values became unreadable. Certificate %s.', c.proof, c.values_unreadable, c.certificate_id);
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.shred_result(int) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phi.shred_result(int) TO phi_custodian;
+COMMENT ON FUNCTION phi.shred_result(int) IS 'What became of a shred job, as a sentence; for phi.shred_clinic';
+
+/* It commits, so it can have no SET clause: every name is qualified. */
+CREATE PROCEDURE phi.shred_clinic(clinic text, confirm text)
+  LANGUAGE plpgsql SECURITY INVOKER
+AS $$
+DECLARE
+  job pg_catalog.int4;
+  state pg_catalog.text;
+BEGIN
+  job := phi.start_shred(clinic, confirm);
+  IF job IS NULL THEN
+    RETURN;
+  END IF;
+  LOOP
+    COMMIT;
+    state := phi.await_job(job);
+    IF state OPERATOR(pg_catalog.=) 'interrupted' THEN
+      PERFORM phi.relaunch_shred(job);
+      COMMIT;
+    ELSE
+      EXIT WHEN state OPERATOR(pg_catalog.<>) 'running';
+    END IF;
+  END LOOP;
+  COMMIT;
+  IF state OPERATOR(pg_catalog.=) 'done' THEN
+    RAISE NOTICE USING MESSAGE = phi.shred_result(job);
+  ELSE
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'the clinic was not shredded',
+      DETAIL = phi.shred_result(job),
+      HINT = 'Call it again.';
+  END IF;
+END $$;
+REVOKE EXECUTE ON PROCEDURE phi.shred_clinic(text, text) FROM PUBLIC;
+GRANT EXECUTE ON PROCEDURE phi.shred_clinic(text, text) TO phi_custodian;
+COMMENT ON PROCEDURE phi.shred_clinic(text, text) IS
+  'End of contract: destroys all keys of a clinic, so that its values become unreadable wherever they are, and writes certificates that say how many; confirm is the clinic''s code again, otherwise ERROR 22023. Commits: call it outside a transaction. When it is stopped the work goes on in the background';
+
+CREATE FUNCTION phi.relaunch_shred(job int) RETURNS void
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF EXISTS (SELECT FROM phi.rekey_job r WHERE r.job = relaunch_shred.job AND r.kind = 'shred' AND r.state = 'running') THEN
+    PERFORM phi.launch_job(job);
+  END IF;
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.relaunch_shred(int) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phi.relaunch_shred(int) TO phi_custodian;
+COMMENT ON FUNCTION phi.relaunch_shred(int) IS
+  'Starts the worker of a shred job again that a crash has ended; for phi.shred_clinic';
