@@ -28,7 +28,8 @@ SQL_PARTS = \
 	src/rekey/certificate.sql \
 	src/rekey/destroy.sql \
 	src/rekey/shred.sql \
-	src/rekey/compromise.sql
+	src/rekey/compromise.sql \
+	src/rekey/report.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 

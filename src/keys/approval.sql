@@ -122,7 +122,7 @@ BEGIN
     WHEN 'rotate_master_key' THEN
       RETURN phi.rotate_master_key();
     WHEN 'respond_to_compromise' THEN
-      RETURN phi.compromise_step((argument ->> 'report')::int);
+      RETURN phi.approved_step((argument ->> 'report')::int);
     ELSE
       /* What takes a secret that no request may hold is called again by hand. */
       RETURN format('approved: call phi.%I() again', action);

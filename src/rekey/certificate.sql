@@ -38,7 +38,8 @@ REVOKE EXECUTE ON FUNCTION phi.certificate_hash(phi.destruction_certificate) FRO
 COMMENT ON FUNCTION phi.certificate_hash(phi.destruction_certificate) IS
   'SHA-256 of a JSON array of all columns of a certificate but the hash itself; internal';
 
-CREATE FUNCTION phi.certify(what text, of_clinic int, of_key int, unreadable bigint, proof text, reason text) RETURNS int
+CREATE FUNCTION phi.certify(what text, of_clinic int, of_key int, unreadable bigint, proof text, reason text,
+                            for_job phi.rekey_job DEFAULT NULL) RETURNS int
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -55,16 +56,17 @@ BEGIN
   c.values_unreadable := unreadable;
   c.proof := proof;
   c.destroyed_at := clock_timestamp();
-  c.destroyed_by := session_user;
-  c.login := phi.login_user();
+  /* A background worker is not who wanted it. */
+  c.destroyed_by := coalesce(for_job.started_by, session_user);
+  c.login := coalesce(to_jsonb(for_job) ->> 'login', for_job.started_by, phi.login_user());
   c.approved_by := (SELECT a.login FROM phi.approver() a);
   c.reason := reason;
   c.hash := phi.certificate_hash(c);
   INSERT INTO phi.destruction_certificate SELECT c.*;
   RETURN c.certificate_id;
 END $$;
-REVOKE EXECUTE ON FUNCTION phi.certify(text, int, int, bigint, text, text) FROM PUBLIC;
-COMMENT ON FUNCTION phi.certify(text, int, int, bigint, text, text) IS
+REVOKE EXECUTE ON FUNCTION phi.certify(text, int, int, bigint, text, text, phi.rekey_job) FROM PUBLIC;
+COMMENT ON FUNCTION phi.certify(text, int, int, bigint, text, text, phi.rekey_job) IS
   'Adds a certificate to the chain and returns its number; internal';
 
 CREATE FUNCTION phi.check_certificates(OUT certificate_id int, OUT key_id int, OUT fault text) RETURNS SETOF record

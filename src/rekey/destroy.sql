@@ -133,7 +133,7 @@ REVOKE EXECUTE ON FUNCTION phi.require_destroyable(int[]) FROM PUBLIC;
 COMMENT ON FUNCTION phi.require_destroyable(int[]) IS
   'Locks keys that are to be destroyed; ERROR 55000 when one is active or destroyed; internal';
 
-CREATE FUNCTION phi.destroy_keys(key_ids int[], shred boolean, reason text) RETURNS int[]
+CREATE FUNCTION phi.destroy_keys(key_ids int[], shred boolean, reason text, for_job phi.rekey_job DEFAULT NULL) RETURNS int[]
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -156,14 +156,14 @@ BEGIN
     WHERE k.key_id = ANY (key_ids) ORDER BY k.key_id
   LOOP
     PERFORM phi.move_key(lost.key_id, 'destroyed', reason);
-    certificates := certificates || phi.certify('key', lost.clinic_id, lost.key_id, lost.n, proof, reason);
+    certificates := certificates || phi.certify('key', lost.clinic_id, lost.key_id, lost.n, proof, reason, for_job);
   END LOOP;
   DELETE FROM phi.key_use u WHERE u.key_id = ANY (key_ids);
   RETURN certificates;
 END $$;
-REVOKE EXECUTE ON FUNCTION phi.destroy_keys(int[], boolean, text) FROM PUBLIC;
-COMMENT ON FUNCTION phi.destroy_keys(int[], boolean, text) IS
-  'Destroys keys, with one proof for all that no value needs them unless they are shredded, and returns the certificates; internal';
+REVOKE EXECUTE ON FUNCTION phi.destroy_keys(int[], boolean, text, phi.rekey_job) FROM PUBLIC;
+COMMENT ON FUNCTION phi.destroy_keys(int[], boolean, text, phi.rekey_job) IS
+  'Destroys keys, with one proof for all that no value needs them unless they are shredded, and returns the certificates; for_job: the job that does it for whoever started it; internal';
 
 CREATE FUNCTION phi.destroy_key(key_id int, shred boolean DEFAULT false) RETURNS int
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -76,10 +76,10 @@ BEGIN
   IF keys IS NULL THEN
     RETURN;
   END IF;
-  certificates := phi.destroy_keys(keys, true, format('clinic shredded by %s', j.started_by));
+  certificates := phi.destroy_keys(keys, true, format('clinic shredded by %s', j.started_by), j);
   PERFORM phi.certify('clinic', j.clinic_id, NULL, sum(d.values_unreadable)::bigint,
                       format('%s keys destroyed, certificates %s to %s', count(*), min(d.certificate_id), max(d.certificate_id)),
-                      format('clinic shredded by %s', j.started_by))
+                      format('clinic shredded by %s', j.started_by), j)
   FROM phi.destruction_certificate d WHERE d.certificate_id = ANY (certificates);
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.shred_finish(int) FROM PUBLIC;
