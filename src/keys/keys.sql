@@ -115,37 +115,50 @@ REVOKE EXECUTE ON FUNCTION phi.add_key(int, smallint, int, text) FROM PUBLIC;
 COMMENT ON FUNCTION phi.add_key(int, smallint, int, text) IS
   'Adds an active key and its event; internal to the custodian''s functions';
 
-CREATE FUNCTION phi.move_key(key_id int, to_state text, reason text) RETURNS void
+/* All at once: each change of the table makes every backend forget its keys. */
+CREATE FUNCTION phi.move_keys(key_ids int[], to_state text, reason text) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  from_state text;
+  refused record;
 BEGIN
-  SELECT k.state INTO from_state FROM phi.data_key k WHERE k.key_id = move_key.key_id FOR UPDATE;
+  PERFORM FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(key_ids)) ORDER BY k.key_id FOR UPDATE;
   /* The transitions of NIST SP 800-57 part 1 that a key may take. */
-  IF ((from_state, to_state) IN (('active', 'retired'), ('active', 'compromised'),
+  SELECT id, k.state INTO refused FROM unnest(key_ids) id LEFT JOIN phi.data_key k ON k.key_id = id
+  WHERE ((k.state, to_state) IN (('active', 'retired'), ('active', 'compromised'),
                                  ('retired', 'compromised'), ('retired', 'destroyed'),
-                                 ('compromised', 'destroyed'))) IS NOT TRUE THEN
+                                 ('compromised', 'destroyed'))) IS NOT TRUE
+  ORDER BY id LIMIT 1;
+  IF FOUND THEN
     RAISE EXCEPTION USING
       ERRCODE = 'object_not_in_prerequisite_state',
-      MESSAGE = format('key %s cannot go from state %s to %s', key_id, from_state, to_state);
+      MESSAGE = format('key %s cannot go from state %s to %s', refused.id, coalesce(refused.state, 'unknown'), to_state);
   END IF;
   IF to_state = 'destroyed' AND current_setting('phi.require_approval')::boolean
      AND (SELECT a.request FROM phi.approver() a) IS NULL THEN
     RAISE EXCEPTION USING
       ERRCODE = 'insufficient_privilege',
-      MESSAGE = format('key %s cannot be destroyed without the approval of a second custodian', key_id),
+      MESSAGE = 'keys cannot be destroyed without the approval of a second custodian',
       HINT = 'phi.destroy_key() asks for it.';
   END IF;
+  INSERT INTO phi.key_event (key_id, from_state, to_state, reason)
+  SELECT k.key_id, k.state, to_state, reason FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(key_ids))
+  ORDER BY k.key_id;
   UPDATE phi.data_key k SET state = to_state, changed_at = clock_timestamp(),
          wrapped = CASE WHEN to_state <> 'destroyed' THEN k.wrapped END
-  WHERE k.key_id = move_key.key_id;
-  INSERT INTO phi.key_event (key_id, from_state, to_state, reason)
-  VALUES (key_id, from_state, to_state, reason);
+  WHERE k.key_id IN (SELECT unnest(key_ids));
 END $$;
+REVOKE EXECUTE ON FUNCTION phi.move_keys(int[], text, text) FROM PUBLIC;
+COMMENT ON FUNCTION phi.move_keys(int[], text, text) IS
+  'The one place where keys change their state; ERROR 55000 for a transition that is not allowed, 42501 for destroying without the approval that phi.require_approval asks for; internal to the custodian''s functions';
+
+CREATE FUNCTION phi.move_key(key_id int, to_state text, reason text) RETURNS void
+  LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT phi.move_keys(ARRAY[key_id], to_state, reason);
+END;
 REVOKE EXECUTE ON FUNCTION phi.move_key(int, text, text) FROM PUBLIC;
-COMMENT ON FUNCTION phi.move_key(int, text, text) IS
-  'The one place where a key changes its state; ERROR 55000 for a transition that is not allowed, 42501 for destroying without the approval that phi.require_approval asks for; internal to the custodian''s functions';
+COMMENT ON FUNCTION phi.move_key(int, text, text) IS 'phi.move_keys for one key; internal to the custodian''s functions';
 
 CREATE FUNCTION phi.clinic_id(code text) RETURNS int
   LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp

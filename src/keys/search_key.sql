@@ -63,23 +63,19 @@ CREATE FUNCTION phi.replace_search_keys(clinics int[], to_state text, reason tex
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  of_clinic int;
-  old_key int;
-  last_version int;
-  new_keys int[] := '{}';
+  new_keys int[];
   found regclass;
 BEGIN
   PERFORM phi.require_read_committed();
   PERFORM phi.lock_search();
-  FOR of_clinic IN SELECT c.clinic_id FROM phi.clinic c WHERE c.clinic_id = ANY (clinics)
-                   ORDER BY 1 FOR NO KEY UPDATE LOOP
-    SELECT max(k.key_id) FILTER (WHERE k.state = 'active'), max(k.version) INTO old_key, last_version
-    FROM phi.data_key k WHERE (k.clinic_id, k.class) = (of_clinic, -1);
-    IF old_key IS NOT NULL THEN
-      PERFORM phi.move_key(old_key, to_state, reason);
-    END IF;
-    new_keys := new_keys || phi.add_key(of_clinic, -1::smallint, coalesce(last_version, 0) + 1, reason);
-  END LOOP;
+  PERFORM FROM phi.clinic c WHERE c.clinic_id IN (SELECT unnest(clinics)) ORDER BY c.clinic_id FOR NO KEY UPDATE;
+  PERFORM phi.move_keys(ARRAY(SELECT k.key_id FROM phi.data_key k
+                              WHERE k.clinic_id IN (SELECT unnest(clinics)) AND k.class = -1 AND k.state = 'active'),
+                        to_state, reason);
+  new_keys := ARRAY(SELECT phi.add_key(of_clinic, -1::smallint,
+                                       coalesce((SELECT max(k.version) FROM phi.data_key k
+                                                 WHERE (k.clinic_id, k.class) = (of_clinic, -1)), 0) + 1, reason)
+                    FROM unnest(clinics) of_clinic);
   FOR found IN SELECT s.index FROM phi.search_indexes() s ORDER BY 1 LOOP
     EXECUTE format('REINDEX INDEX %s', found);
   END LOOP;

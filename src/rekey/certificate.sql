@@ -86,7 +86,7 @@ BEGIN ATOMIC
   FROM chain c JOIN phi.data_key k USING (key_id) WHERE k.state <> 'destroyed'
   UNION ALL
   SELECT NULL, k.key_id, 'the key is destroyed without a certificate'
-  FROM phi.data_key k WHERE k.state = 'destroyed' AND NOT EXISTS (SELECT FROM chain c WHERE c.key_id = k.key_id)
+  FROM phi.data_key k WHERE k.state = 'destroyed' AND NOT EXISTS (SELECT FROM phi.destruction_certificate d WHERE d.key_id = k.key_id)
   ORDER BY 1, 2;
 END;
 REVOKE EXECUTE ON FUNCTION phi.check_certificates() FROM PUBLIC;

@@ -114,34 +114,40 @@ COMMENT ON FUNCTION phi.open_compromise(int, text, boolean, int) IS
  */
 
 /* A new key in the same transaction: nothing is written under the old one any more. */
-CREATE FUNCTION phi.replace_compromised(key_id int, reason text) RETURNS void
+CREATE FUNCTION phi.replace_compromised(key_ids int[], reason text) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  k phi.data_key;
+  active_keys int[];
 BEGIN
-  PERFORM FROM phi.clinic c JOIN phi.data_key d USING (clinic_id) WHERE d.key_id = replace_compromised.key_id
-  FOR NO KEY UPDATE OF c;
-  SELECT * INTO k FROM phi.data_key d WHERE d.key_id = replace_compromised.key_id;
-  IF k.state = 'active' AND k.class < 0 THEN
-    PERFORM phi.replace_search_keys(ARRAY[k.clinic_id], 'compromised', reason);
-  ELSIF k.state IN ('active', 'retired') THEN
-    PERFORM phi.move_key(key_id, 'compromised', reason);
-  END IF;
-  IF k.state = 'active' AND k.class >= 0 THEN
-    PERFORM phi.add_key(k.clinic_id, k.class, (SELECT max(d.version) + 1 FROM phi.data_key d
-                        WHERE (d.clinic_id, d.class) = (k.clinic_id, k.class)), reason);
-  END IF;
+  PERFORM FROM phi.clinic c
+  WHERE c.clinic_id IN (SELECT k.clinic_id FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(key_ids)))
+  ORDER BY c.clinic_id FOR NO KEY UPDATE;
+  active_keys := ARRAY(SELECT k.key_id FROM phi.data_key k
+                       WHERE k.key_id IN (SELECT unnest(key_ids)) AND k.state = 'active');
+  PERFORM phi.move_keys(ARRAY(SELECT k.key_id FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(key_ids))
+                                AND k.state IN ('active', 'retired')), 'compromised', reason);
+  PERFORM phi.add_key(k.clinic_id, k.class, (SELECT max(d.version) + 1 FROM phi.data_key d
+                      WHERE (d.clinic_id, d.class) = (k.clinic_id, k.class)), reason)
+  FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(active_keys));
 END $$;
-REVOKE EXECUTE ON FUNCTION phi.replace_compromised(int, text) FROM PUBLIC;
-COMMENT ON FUNCTION phi.replace_compromised(int, text) IS
-  'Marks a key as compromised, and gives its clinic a new one if it was active; internal';
+REVOKE EXECUTE ON FUNCTION phi.replace_compromised(int[], text) FROM PUBLIC;
+COMMENT ON FUNCTION phi.replace_compromised(int[], text) IS
+  'Marks data keys as compromised, and gives their clinics new ones for those that were active; internal';
 
 CREATE FUNCTION phi.compromise_mark(r phi.compromise_report) RETURNS text
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  why text := 'compromised: ' || r.reason;
+  k phi.data_key;
 BEGIN
-  PERFORM phi.replace_compromised(r.key_id, 'compromised: ' || r.reason);
+  SELECT * INTO k FROM phi.data_key d WHERE d.key_id = r.key_id;
+  IF k.class < 0 AND k.state = 'active' THEN
+    PERFORM phi.replace_search_keys(ARRAY[k.clinic_id], 'compromised', why);
+  ELSE
+    PERFORM phi.replace_compromised(ARRAY[r.key_id], why);
+  END IF;
   UPDATE phi.compromise_report c SET keys = ARRAY[r.key_id] WHERE c.report_id = r.report_id;
   RAISE NOTICE 'report %: key % is marked, no new value is made with it', r.report_id, r.key_id;
   RETURN 'expose';
@@ -181,9 +187,7 @@ BEGIN
     RAISE NOTICE 'report %: all data keys that the old master key wrapped are marked', r.report_id;
     RETURN 'search';
   END IF;
-  PERFORM FROM phi.clinic c WHERE c.clinic_id IN (SELECT k.clinic_id FROM phi.data_key k WHERE k.key_id = ANY (batch))
-  ORDER BY c.clinic_id FOR NO KEY UPDATE;
-  PERFORM phi.replace_compromised(k, 'master key compromised: ' || r.reason) FROM unnest(batch) k;
+  PERFORM phi.replace_compromised(batch, 'master key compromised: ' || r.reason);
   UPDATE phi.compromise_report c SET rotated_to = batch[cardinality(batch)] WHERE c.report_id = r.report_id;
   RETURN 'rotate';
 END $$;
@@ -202,9 +206,8 @@ BEGIN
   IF clinics <> '{}' THEN
     PERFORM phi.replace_search_keys(clinics, 'compromised', why);
   END IF;
-  PERFORM phi.move_key(k.key_id, 'compromised', why)
-  FROM (SELECT d.key_id FROM phi.data_key d
-        WHERE d.key_id <= r.last_key AND d.class < 0 AND d.state = 'retired') k;
+  PERFORM phi.move_keys(ARRAY(SELECT k.key_id FROM phi.data_key k
+                              WHERE k.key_id <= r.last_key AND k.class < 0 AND k.state = 'retired'), 'compromised', why);
   UPDATE phi.compromise_report c
   SET keys = ARRAY(SELECT k.key_id FROM phi.data_key k WHERE k.key_id <= r.last_key AND k.state = 'compromised' ORDER BY 1)
   WHERE c.report_id = r.report_id;
@@ -221,7 +224,7 @@ AS $$
 DECLARE
   places jsonb;
   total bigint;
-  with_data boolean := EXISTS (SELECT FROM phi.data_key k WHERE k.key_id = ANY (r.keys) AND k.class >= 0);
+  with_data boolean := EXISTS (SELECT FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(r.keys)) AND k.class >= 0);
 BEGIN
   IF with_data THEN
     SELECT jsonb_agg(jsonb_build_object('relation', v.relation::text, 'oid', v.relation::oid::bigint, 'column', v.column, 'values', v.n)
@@ -232,10 +235,10 @@ BEGIN
   UPDATE phi.compromise_report c SET exposed = jsonb_build_object(
     'values', coalesce(total, 0),
     'places', coalesce(places, '[]'),
-    'indexes', CASE WHEN EXISTS (SELECT FROM phi.data_key k WHERE k.key_id = ANY (r.keys) AND k.class < 0)
+    'indexes', CASE WHEN EXISTS (SELECT FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(r.keys)) AND k.class < 0)
                  THEN (SELECT coalesce(jsonb_agg(s.index::regclass::text), '[]') FROM phi.search_indexes() s) ELSE '[]' END,
-    'first_use', (SELECT min(k.created_at) FROM phi.data_key k WHERE k.key_id = ANY (r.keys)),
-    'last_use', (SELECT max(e.at) FROM phi.key_event e WHERE e.key_id = ANY (r.keys) AND e.from_state = 'active'))
+    'first_use', (SELECT min(k.created_at) FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(r.keys))),
+    'last_use', (SELECT max(e.at) FROM phi.key_event e WHERE e.key_id IN (SELECT unnest(r.keys)) AND e.from_state = 'active'))
   WHERE c.report_id = r.report_id;
   RAISE NOTICE 'report %: % values are exposed', r.report_id, coalesce(total, 0);
   RETURN CASE WHEN with_data THEN 'rekey' ELSE 'destroy' END;
@@ -289,8 +292,8 @@ AS $$
 DECLARE
   /* A value that was not re-encrypted keeps its key, and no other. */
   failed int[] := ARRAY(SELECT DISTINCT f.key_id FROM phi.rekey_failure f WHERE f.job = r.jobs[cardinality(r.jobs)]);
-  doomed int[] := ARRAY(SELECT k.key_id FROM phi.data_key k WHERE k.key_id = ANY (r.keys)
-                          AND k.state <> 'destroyed' AND NOT k.key_id = ANY (failed) ORDER BY 1);
+  doomed int[] := ARRAY(SELECT k.key_id FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(r.keys))
+                          AND k.state <> 'destroyed' AND k.key_id <> ALL (failed) ORDER BY 1);
   done int[] := '{}';
   what text;
   detail text;
@@ -327,7 +330,7 @@ CREATE FUNCTION phi.compromise_finish(r phi.compromise_report) RETURNS text
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  left_over int := (SELECT count(*) FROM phi.data_key k WHERE k.key_id = ANY (r.keys) AND k.state <> 'destroyed');
+  left_over int := (SELECT count(*) FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(r.keys)) AND k.state <> 'destroyed');
   failures bigint := (SELECT count(*) FROM phi.rekey_failure f WHERE f.job = r.jobs[cardinality(r.jobs)]);
 BEGIN
   IF left_over = 0 THEN

@@ -79,7 +79,7 @@ CREATE FUNCTION phi.prove_unused(key_ids int[]) RETURNS text
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  data_keys int[] := ARRAY(SELECT k.key_id FROM phi.data_key k WHERE k.key_id = ANY (key_ids) AND k.class >= 0);
+  data_keys int[] := ARRAY(SELECT k.key_id FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(key_ids)) AND k.class >= 0);
   first_count timestamptz;
   waited timestamptz;
 BEGIN
@@ -88,7 +88,7 @@ BEGIN
   END IF;
   PERFORM phi.require_no_foreign_temp_tables();
   PERFORM phi.wait_for_writers();
-  SELECT min(u.unused_since) INTO first_count FROM phi.key_use u WHERE u.key_id = ANY (data_keys)
+  SELECT min(u.unused_since) INTO first_count FROM phi.key_use u WHERE u.key_id IN (SELECT unnest(data_keys))
   HAVING count(*) FILTER (WHERE u."values" = 0 AND u.unused_since > phi.left_active(u.key_id)) = cardinality(data_keys);
   IF first_count IS NULL THEN
     first_count := clock_timestamp();
@@ -112,9 +112,9 @@ DECLARE
   k phi.data_key;
 BEGIN
   PERFORM phi.require_read_committed();
-  PERFORM FROM phi.data_key d WHERE d.key_id = ANY (key_ids) ORDER BY d.key_id FOR UPDATE;
+  PERFORM FROM phi.data_key d WHERE d.key_id IN (SELECT unnest(key_ids)) ORDER BY d.key_id FOR UPDATE;
   SELECT * INTO k FROM phi.data_key d
-  WHERE d.key_id = ANY (key_ids) AND d.state NOT IN ('retired', 'compromised') LIMIT 1;
+  WHERE d.key_id IN (SELECT unnest(key_ids)) AND d.state NOT IN ('retired', 'compromised') LIMIT 1;
   IF k.state = 'destroyed' THEN
     RAISE EXCEPTION USING
       ERRCODE = 'object_not_in_prerequisite_state',
@@ -148,17 +148,17 @@ BEGIN
   ELSE
     proof := phi.prove_unused(key_ids);
   END IF;
+  PERFORM phi.move_keys(key_ids, 'destroyed', reason);
   FOR lost IN
     SELECT k.key_id, k.clinic_id, coalesce(v.n, 0) AS n
     FROM phi.data_key k LEFT JOIN (
       SELECT c.key_id, sum(c."values")::bigint AS n
       FROM phi.key_values(CASE WHEN shred THEN key_ids ELSE '{}' END) c GROUP BY c.key_id) v USING (key_id)
-    WHERE k.key_id = ANY (key_ids) ORDER BY k.key_id
+    WHERE k.key_id IN (SELECT unnest(key_ids)) ORDER BY k.key_id
   LOOP
-    PERFORM phi.move_key(lost.key_id, 'destroyed', reason);
     certificates := certificates || phi.certify('key', lost.clinic_id, lost.key_id, lost.n, proof, reason, for_job);
   END LOOP;
-  DELETE FROM phi.key_use u WHERE u.key_id = ANY (key_ids);
+  DELETE FROM phi.key_use u WHERE u.key_id IN (SELECT unnest(key_ids));
   RETURN certificates;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.destroy_keys(int[], boolean, text, phi.rekey_job) FROM PUBLIC;

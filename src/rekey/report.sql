@@ -8,7 +8,7 @@ BEGIN ATOMIC
     /* Of thousands of keys, how many. */
     SELECT max(e.at), CASE WHEN count(*) = 1 THEN format('key %s: %s by %s', min(e.key_id), e.to_state, e.actor)
                            ELSE format('%s keys: %s by %s', count(*), e.to_state, e.actor) END
-    FROM phi.key_event e WHERE e.key_id = ANY (r.keys) AND e.at >= r.opened_at GROUP BY e.to_state, e.actor
+    FROM phi.key_event e WHERE e.key_id IN (SELECT unnest(r.keys)) AND e.at >= r.opened_at GROUP BY e.to_state, e.actor
     UNION ALL
     SELECT m.at, format('master key %s wraps %s keys in place of %s, by %s', m.to_key, m.keys,
                         array_to_string(m.from_keys, ', '), m.actor)
@@ -23,7 +23,7 @@ BEGIN ATOMIC
     SELECT max(c.destroyed_at), format('certificates of destruction %s to %s, last hash %s', min(c.certificate_id),
              max(c.certificate_id), (SELECT encode(l.hash, 'hex') FROM phi.destruction_certificate l
                                      WHERE l.certificate_id = max(c.certificate_id)))
-    FROM phi.destruction_certificate c WHERE c.certificate_id = ANY (r.certificates) HAVING count(*) > 0
+    FROM phi.destruction_certificate c WHERE c.certificate_id IN (SELECT unnest(r.certificates)) HAVING count(*) > 0
   ) line;
 END;
 REVOKE EXECUTE ON FUNCTION phi.report_events(phi.compromise_report) FROM PUBLIC;

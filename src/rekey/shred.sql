@@ -52,8 +52,8 @@ DECLARE
 BEGIN
   SELECT * INTO STRICT j FROM phi.rekey_job r WHERE r.job = shred_close.job AND r.kind = 'shred';
   PERFORM FROM phi.clinic c WHERE c.clinic_id = j.clinic_id FOR NO KEY UPDATE;
-  PERFORM phi.move_key(k.key_id, 'retired', format('clinic shredded by %s', j.started_by))
-  FROM (SELECT d.key_id FROM phi.data_key d WHERE d.clinic_id = j.clinic_id AND d.state = 'active' ORDER BY 1) k;
+  PERFORM phi.move_keys(ARRAY(SELECT k.key_id FROM phi.data_key k WHERE k.clinic_id = j.clinic_id AND k.state = 'active'),
+                        'retired', format('clinic shredded by %s', j.started_by));
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.shred_close(int) FROM PUBLIC;
 COMMENT ON FUNCTION phi.shred_close(int) IS
@@ -80,7 +80,7 @@ BEGIN
   PERFORM phi.certify('clinic', j.clinic_id, NULL, sum(d.values_unreadable)::bigint,
                       format('%s keys destroyed, certificates %s to %s', count(*), min(d.certificate_id), max(d.certificate_id)),
                       format('clinic shredded by %s', j.started_by), j)
-  FROM phi.destruction_certificate d WHERE d.certificate_id = ANY (certificates);
+  FROM phi.destruction_certificate d WHERE d.certificate_id IN (SELECT unnest(certificates));
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.shred_finish(int) FROM PUBLIC;
 COMMENT ON FUNCTION phi.shred_finish(int) IS
