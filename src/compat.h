@@ -7,6 +7,7 @@
 #define PHI_COMPAT_H
 
 #include "storage/proc.h"
+#include "storage/sinvaladt.h"
 #include "utils/guc.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -39,6 +40,74 @@
 #define PHI_RUN_PARAMETER
 #define PHI_RUN_ARGUMENT
 #endif
+
+/* Since 16 an update tells which indexes want the new row. */
+#if PG_VERSION_NUM < 160000
+#define PhiUpdateIndexes bool
+#define PhiIndexesAreDue(indexes) (indexes)
+#define PhiInsertIndexTuples(result, slot, estate, indexes) \
+	ExecInsertIndexTuples(result, slot, estate, true, false, NULL, NIL)
+#else
+#define PhiUpdateIndexes TU_UpdateIndexes
+#define PhiIndexesAreDue(indexes) ((indexes) != TU_None)
+#define PhiInsertIndexTuples(result, slot, estate, indexes) \
+	ExecInsertIndexTuples(result, slot, estate, true, false, NULL, NIL, \
+						  (indexes) == TU_Summarizing)
+#endif
+
+/* MERGE came with 15. */
+#if PG_VERSION_NUM < 150000
+#define PhiMergeActions(query) NIL
+#define PhiMergeTargets(action) NIL
+#else
+#define PhiMergeActions(query) ((query)->mergeActionList)
+#define PhiMergeTargets(action) (((MergeAction *) (action))->targetList)
+#endif
+
+/* Where the executor looks up which columns an UPDATE sets. */
+#if PG_VERSION_NUM < 160000
+#define PhiInitRangeTable(estate, rte, columns) \
+	((rte)->updatedCols = (columns), \
+	 ExecInitRangeTable(estate, list_make1(rte)))
+#elif PG_VERSION_NUM < 180000
+#define PhiInitRangeTable(estate, rte, columns) \
+	do { \
+		List	   *permissions = NIL; \
+		addRTEPermissionInfo(&permissions, rte)->updatedCols = (columns); \
+		ExecInitRangeTable(estate, list_make1(rte), permissions); \
+	} while (0)
+#else
+#define PhiInitRangeTable(estate, rte, columns) \
+	do { \
+		List	   *permissions = NIL; \
+		addRTEPermissionInfo(&permissions, rte)->updatedCols = (columns); \
+		ExecInitRangeTable(estate, list_make1(rte), permissions, bms_make_singleton(1)); \
+	} while (0)
+#endif
+
+/* A new heap names its access method from 15 on. */
+#if PG_VERSION_NUM < 150000
+#define PhiMakeNewHeap(rel, persistence) \
+	make_new_heap(RelationGetRelid(rel), (rel)->rd_rel->reltablespace, \
+				  persistence, AccessExclusiveLock)
+#else
+#define PhiMakeNewHeap(rel, persistence) \
+	make_new_heap(RelationGetRelid(rel), (rel)->rd_rel->reltablespace, \
+				  (rel)->rd_rel->relam, persistence, AccessExclusiveLock)
+#endif
+
+/* A function that returns a set found its words in 15. */
+#if PG_VERSION_NUM < 150000
+#define InitMaterializedSRF(fcinfo, flags) phi_init_materialized(fcinfo)
+#endif
+
+/* The process whose temporary schema it is; 0: it is gone. */
+#if PG_VERSION_NUM < 170000
+#define PhiTempOwner(schema) phi_pid_of(BackendIdGetProc(GetTempNamespaceBackendId(schema)))
+#else
+#define PhiTempOwner(schema) phi_pid_of(ProcNumberGetProc(GetTempNamespaceProcNumber(schema)))
+#endif
+#define phi_pid_of(proc) ((proc) != NULL ? (proc)->pid : 0)
 
 /* Where ANALYZE keeps a column's statistics target moved in 17. */
 #if PG_VERSION_NUM < 170000

@@ -10,6 +10,7 @@
 
 #include "guc.h"
 #include "keys/keys.h"
+#include "rekey/worker.h"
 #include "session/session.h"
 #include "shared.h"
 #include "value/value.h"
@@ -31,5 +32,6 @@ _PG_init(void)
 	phi_keys_init();
 	phi_session_init();
 	phi_value_init();
+	phi_rekey_init();
 	phi_shared_init();			/* last: the rooms have asked for their areas */
 }

@@ -263,9 +263,6 @@ BEGIN
   job_state := phi.await_job(r.job);
   IF job_state = 'running' THEN
     RETURN 'rekey';
-  ELSIF job_state = 'interrupted' THEN
-    PERFORM phi.launch_job(r.job);
-    RETURN 'rekey';
   ELSIF job_state = 'paused' THEN
     RAISE NOTICE 'report %: job % is paused; resume it, then call phi.respond_to_compromise() again', r.report_id, r.job;
     RETURN NULL;
@@ -284,7 +281,7 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.compromise_rekey(phi.compromise_report) FROM PUBLIC;
 COMMENT ON FUNCTION phi.compromise_rekey(phi.compromise_report) IS
-  'Step of a response: starts the re-encryption, or waits up to a second for it; internal';
+  'Step of a response: starts the re-encryption, or looks whether it is over; internal';
 
 CREATE FUNCTION phi.compromise_destroy(r phi.compromise_report) RETURNS text
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -402,21 +399,27 @@ REVOKE EXECUTE ON FUNCTION phi.approved_step(int) FROM PUBLIC;
 COMMENT ON FUNCTION phi.approved_step(int) IS
   'The step of a response that was approved, and the report if it was the last; internal to phi.approve';
 
-/* It commits, so it can have no SET clause: every name is qualified. */
 CREATE PROCEDURE phi.respond_to_compromise(key_id int DEFAULT NULL, reason text DEFAULT NULL,
                                            master boolean DEFAULT false, workers int DEFAULT 2)
-  LANGUAGE plpgsql SECURITY INVOKER
-AS $$
+  LANGUAGE plpgsql AS $$
 DECLARE
-  report pg_catalog.int4 := phi.open_compromise(key_id, reason, master, workers);
-  step pg_catalog.text;
+  report int;
+  step text;
+  before text;
 BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  report := phi.open_compromise(key_id, reason, master, workers);
   LOOP
     COMMIT;
+    /* The job is at work: wait without holding anybody up. */
+    IF step = 'rekey' AND before = 'rekey' THEN
+      CALL phi.nap(200);
+    END IF;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    before := step;
     step := phi.compromise_step(report);
-    EXIT WHEN step IS NULL OR step OPERATOR(pg_catalog.=) 'done';
+    EXIT WHEN step IS NULL OR step = 'done';
   END LOOP;
-  COMMIT;
 END $$;
 REVOKE EXECUTE ON PROCEDURE phi.respond_to_compromise(int, text, boolean, int) FROM PUBLIC;
 GRANT EXECUTE ON PROCEDURE phi.respond_to_compromise(int, text, boolean, int) TO phi_custodian;

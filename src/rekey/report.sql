@@ -32,8 +32,8 @@ COMMENT ON FUNCTION phi.report_events(phi.compromise_report) IS 'Who did what wh
 CREATE FUNCTION phi.report_failures(r phi.compromise_report) RETURNS text
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-  SELECT string_agg(format('  %s column %s row %s key %s: %s', f.relation_name, f.column, f.tid, f.key_id, f.error),
-                    E'\n' ORDER BY f.relation_name, f.tid)
+  SELECT string_agg(format('  %s column %s row %s key %s: %s', f.relation, f.column, f.tid, f.key_id, f.error),
+                    E'\n' ORDER BY f.relation, f.tid)
   FROM (SELECT * FROM phi.rekey_failure x WHERE x.job = r.jobs[cardinality(r.jobs)] LIMIT 1000) f;
 END;
 REVOKE EXECUTE ON FUNCTION phi.report_failures(phi.compromise_report) FROM PUBLIC;

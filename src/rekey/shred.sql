@@ -95,64 +95,41 @@ DECLARE
 BEGIN
   SELECT * INTO j FROM phi.rekey_job r WHERE r.job = shred_result.job AND r.kind = 'shred';
   IF j.state IS DISTINCT FROM 'done' THEN
-    RETURN format('Job %s %s.%s', job, CASE j.state WHEN 'running' THEN 'was interrupted' ELSE 'is ' || j.state END, ' ' || j.error);
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'the clinic was not shredded',
+      DETAIL = format('Job %s is %s.%s', job, coalesce(j.state, 'unknown'), ' ' || j.error),
+      HINT = 'Remove the cause, then call phi.shred_clinic() again.';
   END IF;
   SELECT * INTO c FROM phi.destruction_certificate d
   WHERE d.what = 'clinic' AND d.clinic = (SELECT n.code FROM phi.clinic n WHERE n.clinic_id = j.clinic_id)
   ORDER BY d.certificate_id DESC LIMIT 1;
-  RETURN format('%s: %s values became unreadable. Certificate %s.', c.proof, c.values_unreadable, c.certificate_id);
+  RETURN format('%s: %s values became unreadable, certificate %s', c.proof, c.values_unreadable, c.certificate_id);
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.shred_result(int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.shred_result(int) TO phi_custodian;
-COMMENT ON FUNCTION phi.shred_result(int) IS 'What became of a shred job, as a sentence; for phi.shred_clinic';
+COMMENT ON FUNCTION phi.shred_result(int) IS
+  'What a shred job has done, in a line; ERROR 55000 when it did not end well; for phi.shred_clinic';
 
-/* It commits, so it can have no SET clause: every name is qualified. */
 CREATE PROCEDURE phi.shred_clinic(clinic text, confirm text)
-  LANGUAGE plpgsql SECURITY INVOKER
-AS $$
+  LANGUAGE plpgsql AS $$
 DECLARE
-  job pg_catalog.int4;
-  state pg_catalog.text;
+  job int;
+  result text;
 BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   job := phi.start_shred(clinic, confirm);
+  COMMIT;
   IF job IS NULL THEN
     RETURN;
   END IF;
-  LOOP
-    COMMIT;
-    state := phi.await_job(job);
-    IF state OPERATOR(pg_catalog.=) 'interrupted' THEN
-      PERFORM phi.relaunch_shred(job);
-      COMMIT;
-    ELSE
-      EXIT WHEN state OPERATOR(pg_catalog.<>) 'running';
-    END IF;
-  END LOOP;
+  CALL phi.follow_job(job, false);
   COMMIT;
-  IF state OPERATOR(pg_catalog.=) 'done' THEN
-    RAISE NOTICE USING MESSAGE = phi.shred_result(job);
-  ELSE
-    RAISE EXCEPTION USING
-      ERRCODE = 'object_not_in_prerequisite_state',
-      MESSAGE = 'the clinic was not shredded',
-      DETAIL = phi.shred_result(job),
-      HINT = 'Call it again.';
-  END IF;
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  result := phi.shred_result(job);
+  RAISE NOTICE '%', result;
 END $$;
 REVOKE EXECUTE ON PROCEDURE phi.shred_clinic(text, text) FROM PUBLIC;
 GRANT EXECUTE ON PROCEDURE phi.shred_clinic(text, text) TO phi_custodian;
 COMMENT ON PROCEDURE phi.shred_clinic(text, text) IS
   'End of contract: destroys all keys of a clinic, so that its values become unreadable wherever they are, and writes certificates that say how many; confirm is the clinic''s code again, otherwise ERROR 22023. Commits: call it outside a transaction. When it is stopped the work goes on in the background';
-
-CREATE FUNCTION phi.relaunch_shred(job int) RETURNS void
-  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  IF EXISTS (SELECT FROM phi.rekey_job r WHERE r.job = relaunch_shred.job AND r.kind = 'shred' AND r.state = 'running') THEN
-    PERFORM phi.launch_job(job);
-  END IF;
-END $$;
-REVOKE EXECUTE ON FUNCTION phi.relaunch_shred(int) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION phi.relaunch_shred(int) TO phi_custodian;
-COMMENT ON FUNCTION phi.relaunch_shred(int) IS
-  'Starts the worker of a shred job again that a crash has ended; for phi.shred_clinic';

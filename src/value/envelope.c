@@ -132,6 +132,15 @@ write_body(PhiSpan payload, long compress_above, uint8_t *body)
 	return padded;
 }
 
+static void
+write_header(uint8_t *out, const PhiSuite *suite, uint8_t type, uint32_t key_id)
+{
+	out[0] = PHI_FORMAT;
+	out[1] = suite->id;
+	out[2] = type;
+	put_uint32(out + 3, key_id);
+}
+
 PhiStatus
 phi_envelope_seal(const PhiSuite *suite, PhiSecret *secret, uint32_t key_id,
 				  uint8_t type, PhiSpan payload, long compress_above,
@@ -142,10 +151,7 @@ phi_envelope_seal(const PhiSuite *suite, PhiSecret *secret, uint32_t key_id,
 	size_t		body_len;
 	PhiStatus	status;
 
-	out[0] = PHI_FORMAT;
-	out[1] = suite->id;
-	out[2] = type;
-	put_uint32(out + 3, key_id);
+	write_header(out, suite, type, key_id);
 	status = phi_random_nonce(nonce, suite->nonce_size);
 	if (status != PHI_OK)
 		return status;
@@ -197,6 +203,34 @@ phi_envelope_open(const PhiEnvelope *envelope, PhiSecret *secret,
 	if (status != PHI_OK)
 		return status;
 	return read_body(body, envelope->body.len, payload);
+}
+
+size_t
+phi_envelope_resealed_size(const PhiEnvelope *envelope, const PhiSuite *suite)
+{
+	return PHI_HEADER_SIZE + suite->nonce_size + envelope->body.len + suite->tag_size;
+}
+
+/* Flags and padding stay: the plaintext has the same length. */
+PhiStatus
+phi_envelope_reseal(const PhiEnvelope *envelope, PhiSecret *from,
+					const PhiSuite *suite, PhiSecret *to, uint32_t key_id,
+					uint8_t *out)
+{
+	uint8_t    *nonce = out + PHI_HEADER_SIZE;
+	uint8_t    *body = nonce + suite->nonce_size;
+	PhiStatus	status;
+
+	write_header(out, suite, envelope->type, key_id);
+	status = phi_random_nonce(nonce, suite->nonce_size);
+	if (status != PHI_OK)
+		return status;
+	status = phi_open(envelope->suite, from, envelope->nonce.ptr, envelope->header,
+					  envelope->body.ptr, envelope->body.len, envelope->tag.ptr, body);
+	if (status != PHI_OK)
+		return status;
+	return phi_seal(suite, to, nonce, (PhiSpan) {out, PHI_HEADER_SIZE},
+					body, envelope->body.len, body + envelope->body.len);
 }
 
 PhiStatus

@@ -54,6 +54,15 @@ extern PhiStatus phi_envelope_seal(const PhiSuite *suite, PhiSecret *secret,
 extern PhiStatus phi_envelope_open(const PhiEnvelope *envelope, PhiSecret *secret,
 								   uint8_t *body, PhiPayload *payload);
 
+/*
+ * The same body under another key, and perhaps suite: written to "out", which
+ * has room for phi_envelope_resealed_size() bytes, that are its length.
+ */
+extern size_t phi_envelope_resealed_size(const PhiEnvelope *envelope, const PhiSuite *suite);
+extern PhiStatus phi_envelope_reseal(const PhiEnvelope *envelope, PhiSecret *from,
+									 const PhiSuite *suite, PhiSecret *to,
+									 uint32_t key_id, uint8_t *out);
+
 /* Decompresses into "out", which has room for payload->expanded bytes. */
 extern PhiStatus phi_payload_expand(const PhiPayload *payload, uint8_t *out);
 

@@ -11,9 +11,11 @@
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "catalog/namespace.h"
+#include "commands/defrem.h"
 #include "commands/prepare.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "parser/parse_type.h"
 #include "parser/parsetree.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
@@ -193,12 +195,15 @@ phi_check_updates(PlannedStmt *plan)
 	return only_carries;
 }
 
-static void
-refuse_ordered_indexes(Oid relid)
+void
+phi_check_ordered_indexes_of(Oid relid)
 {
-	Relation	relation = table_open(relid, AccessShareLock);
+	Relation	relation;
 	ListCell   *cell;
 
+	if (phi_allow_ordered_index)
+		return;
+	relation = table_open(relid, AccessShareLock);
 	foreach(cell, RelationGetIndexList(relation))
 	{
 		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
@@ -243,7 +248,7 @@ phi_check_ordered_indexes(PlannedStmt *plan, PlanState *state)
 		Oid			relid = rt_fetch(lfirst_int(cell), plan->rtable)->relid;
 
 		if (phi_has_encrypted_columns(relid))
-			refuse_ordered_indexes(relid);
+			phi_check_ordered_indexes_of(relid);
 	}
 }
 
@@ -320,9 +325,27 @@ check_target(RangeVar *target)
 	Oid			relid = target ? RangeVarGetRelid(target, NoLock, true) : InvalidOid;
 	char		kind = OidIsValid(relid) ? get_rel_relkind(relid) : '\0';
 
-	if (!phi_allow_ordered_index && (kind == RELKIND_RELATION || kind == RELKIND_MATVIEW ||
-									 kind == RELKIND_PARTITIONED_TABLE))
-		refuse_ordered_indexes(relid);
+	if (kind == RELKIND_RELATION || kind == RELKIND_MATVIEW || kind == RELKIND_PARTITIONED_TABLE)
+		phi_check_ordered_indexes_of(relid);
+}
+
+/* A rekey does not look into ranges, so there are none. */
+static void
+check_range(CreateRangeStmt *command)
+{
+	ListCell   *cell;
+
+	foreach(cell, command->params)
+	{
+		DefElem    *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, "subtype") == 0 &&
+			phi_contains_encrypted(typenameTypeId(NULL, defGetTypeName(option))))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("range types over encrypted types are not supported"),
+					 errhint("Use two columns.")));
+	}
 }
 
 void
@@ -332,6 +355,9 @@ phi_check_command(Node *command)
 	{
 		case T_CreateStatsStmt:
 			check_statistics((CreateStatsStmt *) command);
+			break;
+		case T_CreateRangeStmt:
+			check_range((CreateRangeStmt *) command);
 			break;
 		case T_CreateTableAsStmt:
 			check_create_table_as((CreateTableAsStmt *) command);

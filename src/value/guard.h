@@ -5,6 +5,7 @@
 #ifndef PHI_GUARD_H
 #define PHI_GUARD_H
 
+#include "catalog/objectaddress.h"
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
 #include "session/session.h"
@@ -23,6 +24,7 @@ extern bool phi_check_updates(PlannedStmt *plan);
 
 /* ERROR 0A000 when it would use or add to an ordered index that is not allowed. */
 extern void phi_check_ordered_indexes(PlannedStmt *plan, PlanState *state);
+extern void phi_check_ordered_indexes_of(Oid relid);
 extern void phi_refuse_ordered_index(void) pg_attribute_noreturn();
 
 /* Whether a table or composite type has columns of encrypted types. */
@@ -62,5 +64,12 @@ extern void phi_cast_results(Query *query);
 
 /* Whether that was done to a query. */
 extern bool phi_has_cast_results(Query *query);
+
+/* Called for each constant of a type that may hold encrypted values. */
+typedef void (*PhiConstantVisitor) (Oid type, Datum value,
+									const ObjectAddress *object, void *context);
+
+/* Visits the constants in all stored expressions of this database. */
+extern void phi_visit_constants(PhiConstantVisitor visit, void *context);
 
 #endif							/* PHI_GUARD_H */

@@ -1,0 +1,352 @@
+/*
+ * lanes.c
+ *		Working through the lanes of a rekey job, batch by batch.
+ *
+ * A batch and the lane's cursor are one transaction, so that a crash at any
+ * point loses or repeats nothing.  The batches of old are given back to the
+ * free space map as soon as their rows are dead, so that the next ones are
+ * written there and the table does not grow.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "commands/vacuum.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "parser/parser.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "rekey/lanes.h"
+
+#define LOCK_PATIENCE "100ms"	/* less than deadlock_timeout may be */
+#define RETRY_NAP 100			/* ms */
+#define RECLAIM_LAG 4			/* batches, till their rows are dead to all */
+#define VACUUMS 4				/* for indexes, while a large table is at work */
+#define VACUUM_MIN_BLOCKS 1024
+
+/* Batches whose dead rows are to be given back. */
+typedef struct Reclaim
+{
+	int			n;
+	BlockNumber first[RECLAIM_LAG + 1];
+	BlockNumber last[RECLAIM_LAG + 1];
+} Reclaim;
+
+typedef struct Work
+{
+	PhiJob	   *job;
+	PhiLane		lane;
+	Reclaim		reclaim;
+	PhiTally	tally;			/* of the last batch */
+	bool		careful;		/* the batch failed as a whole */
+	int			vacuumed;		/* quarters of the table */
+	double		density;		/* rows that a block had lately */
+} Work;
+
+typedef enum Outcome
+{
+	BATCH_DONE,
+	BATCH_AGAIN,				/* the table is locked */
+	LANE_DONE
+} Outcome;
+
+void
+phi_nap(long ms)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
+					 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+void
+phi_vacuum_table(Oid relid)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "pg_phi vacuum",
+												  ALLOCSET_DEFAULT_SIZES);
+	char	   *name;
+	PlannedStmt *statement;
+	char	   *sql;
+
+	StartTransactionCommand();
+	MemoryContextSwitchTo(context);
+	name = get_rel_name(relid);
+	if (name != NULL)
+	{
+		sql = psprintf("VACUUM (SKIP_LOCKED, TRUNCATE FALSE) %s",
+					   quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+												  name));
+		statement = makeNode(PlannedStmt);
+		statement->commandType = CMD_UTILITY;
+		statement->canSetTag = true;
+		statement->utilityStmt = linitial_node(RawStmt, raw_parser(sql, RAW_PARSE_DEFAULT))->stmt;
+		statement->stmt_len = strlen(sql);
+		PortalContext = context;
+		ProcessUtility(statement, sql, false, PROCESS_UTILITY_TOPLEVEL, NULL, NULL,
+					   None_Receiver, NULL);
+		PortalContext = NULL;
+	}
+	CommitTransactionCommand();
+	MemoryContextDelete(context);
+}
+
+/* Blocks of the next batch: fewer, if only so many rows a second are wanted. */
+static BlockNumber
+batch_end(const Work *work)
+{
+	const PhiLane *lane = &work->lane;
+	BlockNumber end = (lane->next / PHI_BATCH_BLOCKS + 1) * PHI_BATCH_BLOCKS;
+
+	if (work->job->rate > 0)
+	{
+		double		rows = work->job->rate / work->job->workers / 10.0;
+
+		end = Min(end, lane->next + Max(1, (BlockNumber) (rows / Max(work->density, 1))));
+	}
+	return Min(end, lane->blocks);
+}
+
+/* Behind the blocks that are left to the other lanes. */
+static BlockNumber
+after_batch(const PhiLane *lane, BlockNumber end)
+{
+	if (end % PHI_BATCH_BLOCKS == 0)
+		end += (lane->lanes - 1) * PHI_BATCH_BLOCKS;
+	return end;
+}
+
+static void
+reclaim(Work *work, Relation rel, BlockNumber first, BlockNumber last)
+{
+	Reclaim    *queue = &work->reclaim;
+
+	queue->first[queue->n] = first;
+	queue->last[queue->n++] = last;
+	if (queue->n <= RECLAIM_LAG)
+		return;
+	phi_reclaim_blocks(rel, queue->first[0], queue->last[0]);
+	queue->n--;
+	memmove(queue->first, queue->first + 1, queue->n * sizeof(BlockNumber));
+	memmove(queue->last, queue->last + 1, queue->n * sizeof(BlockNumber));
+}
+
+static bool
+has_target(Relation rel, const PhiTarget *target)
+{
+	ListCell   *cell;
+
+	/* A suite is not counted: such a job looks for itself. */
+	if (target->suite != 0)
+		return true;
+	foreach(cell, phi_count_table(rel))
+	{
+		const PhiUse *use = lfirst(cell);
+
+		for (int i = 0; i < target->n; i++)
+		{
+			if (target->keys[i] == use->key_id)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* The table as a whole, in the first pass of a rewrite. */
+static void
+rewrite(Work *work, Relation rel)
+{
+	bool		is_due = has_target(rel, &work->job->target);
+
+	table_close(rel, NoLock);
+	if (is_due)
+		phi_rewrite_table(work->lane.relid, &work->job->target, &work->tally);
+	work->lane.next = work->lane.blocks;
+}
+
+static void
+rekey_next(Work *work, Relation rel)
+{
+	PhiTable   *table = phi_describe_table(rel);
+	BlockNumber first = work->lane.next;
+	BlockNumber end = batch_end(work);
+
+	if (table->n == 0)
+		work->lane.next = work->lane.blocks;
+	else
+	{
+		phi_rekey_blocks(table, &work->job->target, first, end, work->careful, &work->tally);
+		work->density = (double) work->tally.rows / (end - first);
+		reclaim(work, rel, first, end);
+		work->lane.next = after_batch(&work->lane, end);
+	}
+	table_close(rel, NoLock);
+}
+
+static Outcome
+run_batch(Work *work)
+{
+	PhiLane    *lane = &work->lane;
+	LOCKMODE	mode = RowExclusiveLock;
+	bool		is_rewrite;
+	Relation	rel;
+
+	if (!phi_refresh_job(work->job) || !work->job->running)
+	{
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		proc_exit(0);
+	}
+	if (!phi_read_lane(lane->lane_id, lane))
+		return LANE_DONE;
+	is_rewrite = work->job->rewrite && work->job->pass == 1;
+	if (!is_rewrite)
+	{
+		/* Not to queue up before applications that wait for the table too. */
+		if (!ConditionalLockRelationOid(lane->relid, mode))
+			return BATCH_AGAIN;
+		(void) set_config_option("lock_timeout", LOCK_PATIENCE, PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+	}
+	rel = try_table_open(lane->relid, is_rewrite ? AccessExclusiveLock : NoLock);
+	if (rel == NULL)
+		lane->next = lane->blocks;
+	else if (is_rewrite)
+		rewrite(work, rel);
+	else
+		rekey_next(work, rel);
+	phi_advance_lane(work->job, lane, &work->tally, lane->next >= lane->blocks);
+	return lane->next >= lane->blocks ? LANE_DONE : BATCH_DONE;
+}
+
+static Outcome
+run_batch_in_transaction(Work *work)
+{
+	Outcome		outcome;
+
+	memset(&work->tally, 0, sizeof(work->tally));
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	outcome = run_batch(work);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	work->careful = false;
+	return outcome;
+}
+
+/* Others' work, that is over in a moment. */
+static bool
+is_passing(int sqlstate)
+{
+	return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
+		sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE;
+}
+
+/* What one row can be to blame for. */
+static bool
+is_of_a_row(int sqlstate)
+{
+	return sqlstate == ERRCODE_DATA_CORRUPTED || sqlstate == ERRCODE_INTERNAL_ERROR ||
+		ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION;
+}
+
+/* Goes on, or marks the job failed and ends the process: it can be resumed. */
+static void
+handle_error(Work *work)
+{
+	ErrorData  *error;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(TopMemoryContext);
+	error = CopyErrorData();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	RESUME_INTERRUPTS();
+	if (is_passing(error->sqlerrcode))
+		phi_nap(RETRY_NAP);
+	else if (is_of_a_row(error->sqlerrcode) && !work->careful)
+		work->careful = true;
+	else
+		ReThrowError(error);
+	FreeErrorData(error);
+}
+
+/* Dead index entries are VACUUM's alone: now and then, while a table is large. */
+static void
+vacuum_if_due(Work *work)
+{
+	int			done = (int64) work->lane.next * VACUUMS / Max(work->lane.blocks, 1);
+
+	if (work->lane.lane != 0 || work->lane.blocks < VACUUM_MIN_BLOCKS || work->job->rewrite ||
+		work->job->pass > 1 || done <= work->vacuumed || done >= VACUUMS)
+		return;
+	work->vacuumed = done;
+	phi_vacuum_table(work->lane.relid);
+}
+
+static void
+throttle(const Work *work, TimestampTz began)
+{
+	double		per_second = (double) work->job->rate / work->job->workers;
+	double		due;
+
+	if (work->job->rate <= 0)
+		return;
+	due = work->tally.updated / per_second * 1000.0 -
+		TimestampDifferenceMilliseconds(began, GetCurrentTimestamp());
+	while (due >= 1)
+	{
+		phi_nap(Min(due, 500));
+		due -= 500;
+	}
+}
+
+void
+phi_work_lane(PhiJob *job, int64 lane_id)
+{
+	Work		work = {.job = job,.lane.lane_id = lane_id,.density = 50};
+	volatile Outcome outcome = BATCH_DONE;
+
+	while (outcome != LANE_DONE)
+	{
+		TimestampTz began = GetCurrentTimestamp();
+
+		CHECK_FOR_INTERRUPTS();
+		PG_TRY();
+		{
+			outcome = run_batch_in_transaction(&work);
+			vacuum_if_due(&work);
+		}
+		PG_CATCH();
+		{
+			outcome = BATCH_AGAIN;
+			handle_error(&work);
+		}
+		PG_END_TRY();
+		if (outcome == BATCH_DONE)
+			throttle(&work, began);
+		else if (outcome == BATCH_AGAIN && !work.careful)
+			phi_nap(RETRY_NAP);
+	}
+}

@@ -1,0 +1,71 @@
+/*
+ * recrypt.h
+ *		Encrypting stored values again.
+ */
+#ifndef PHI_RECRYPT_H
+#define PHI_RECRYPT_H
+
+#include "rekey/tables.h"
+#include "storage/itemptr.h"
+
+/* Which values a job replaces. */
+typedef struct PhiTarget
+{
+	int			n;				/* keys */
+	int32	   *keys;			/* ascending */
+	/* Or, with a suite: whatever was encrypted with it. */
+	uint8		suite;			/* 0: by key */
+	int32		clinic_id;		/* 0: any */
+	int			class;			/* -1: any */
+} PhiTarget;
+
+/* A value that could not be encrypted again. */
+typedef struct PhiFailure
+{
+	ItemPointerData tid;
+	AttrNumber	attnum;			/* 0: the row as a whole */
+	int32		key_id;			/* 0: not known */
+	const char *error;
+} PhiFailure;
+
+/* What was done; adds up. */
+typedef struct PhiTally
+{
+	int64		rows;			/* looked at */
+	int64		updated;		/* of these */
+	int64		values;			/* encrypted again */
+	int64		skipped;		/* rows that others were at work on */
+	List	   *failures;		/* of PhiFailure */
+} PhiTally;
+
+/*
+ * Replaces in values[] and nulls[], a row of the table, all envelopes of the
+ * target; false when there is none.  What can't be opened stays as it is and is
+ * added to the failures.  ERROR when a key is not to be had.
+ */
+extern bool phi_recrypt_row(const PhiTable *table, const PhiTarget *target,
+							ItemPointer tid, Datum *values, bool *nulls,
+							PhiTally *tally);
+
+/*
+ * Rekeys the rows of blocks first to last - 1 where they are, in the current
+ * transaction.  Rows that others have locked or changed are skipped and
+ * counted.  With "careful" an error in a row is a failure of that row.
+ */
+extern void phi_rekey_blocks(PhiTable *table, const PhiTarget *target,
+							 BlockNumber first, BlockNumber last, bool careful,
+							 PhiTally *tally);
+
+/*
+ * Gives back the room of rows that have died there, as VACUUM would, but
+ * without a look at indexes.
+ */
+extern void phi_reclaim_blocks(Relation rel, BlockNumber first, BlockNumber last);
+
+/*
+ * Rekeys all rows by writing the table and its indexes anew; the table is
+ * locked in ACCESS EXCLUSIVE MODE.
+ */
+extern void phi_rewrite_table(Oid relid, const PhiTarget *target, PhiTally *tally);
+
+#endif							/* PHI_RECRYPT_H */
