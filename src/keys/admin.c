@@ -7,7 +7,6 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
@@ -21,7 +20,6 @@ PG_FUNCTION_INFO_V1(phi_class_number);
 PG_FUNCTION_INFO_V1(phi_suite_name);
 PG_FUNCTION_INFO_V1(phi_wrap_new_key);
 PG_FUNCTION_INFO_V1(phi_notice_change);
-PG_FUNCTION_INFO_V1(phi_login_user);
 
 /* phi.class_name(smallint) returns text */
 Datum
@@ -143,16 +141,4 @@ phi_notice_change(PG_FUNCTION_ARGS)
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
 	phi_keys_note_change();
 	return PointerGetDatum(NULL);
-}
-
-/*
- * phi.login_user() returns name
- *
- * Who logged in: neither SET ROLE nor SET SESSION AUTHORIZATION changes it.
- */
-Datum
-phi_login_user(PG_FUNCTION_ARGS)
-{
-	return DirectFunctionCall1(namein,
-							   CStringGetDatum(GetUserNameFromId(GetAuthenticatedUserId(), false)));
 }

@@ -9,11 +9,17 @@ REVOKE EXECUTE ON FUNCTION phi.has_master(text) FROM PUBLIC;
 COMMENT ON FUNCTION phi.has_master(text) IS
   'Whether the provider has a master key, also for the time after a restart; internal';
 
+CREATE FUNCTION phi.newest_master() RETURNS text
+  AS 'MODULE_PATHNAME', 'phi_newest_master' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION phi.newest_master() FROM PUBLIC;
+COMMENT ON FUNCTION phi.newest_master() IS
+  'Label of the provider''s newest master key; makes the first one of all; ERROR 55000 when the server is sealed; internal';
+
 CREATE FUNCTION phi.make_master(after text) RETURNS text
   AS 'MODULE_PATHNAME', 'phi_make_master' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 REVOKE EXECUTE ON FUNCTION phi.make_master(text) FROM PUBLIC;
 COMMENT ON FUNCTION phi.make_master(text) IS
-  'Has the provider make a master key whose label sorts after the given one, and returns it; not undone by a rollback; internal';
+  'Has the provider make a master key that comes after the given one, and returns its label; not undone by a rollback; internal';
 
 CREATE FUNCTION phi.rewrap_key(key_id int, clinic_id int, class smallint, version int, suite smallint,
                                master_key text, wrapped bytea, new_master_key text,
@@ -72,15 +78,16 @@ CREATE FUNCTION phi.unused_master_key(made_after timestamptz) RETURNS text
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  newest text := (SELECT max(label COLLATE "C") FROM unnest(phi.known_masters()) label);
-  newest_used text := (SELECT max(k.master_key COLLATE "C") FROM phi.data_key k);
+  none boolean := phi.known_masters() = '{}';
+  newest text := phi.newest_master();
 BEGIN
-  IF newest COLLATE "C" > newest_used IS NOT FALSE
-     AND newest COLLATE "C" >= to_char(made_after AT TIME ZONE 'UTC', 'YYYYMMDD"T"HH24MISS') IS NOT FALSE
-     AND newest IS NOT NULL THEN
+  IF none OR NOT EXISTS (SELECT FROM phi.data_key k WHERE k.master_key = newest)
+     /* Labels of a key management service tell no time. */
+     AND (made_after IS NULL OR newest !~ '^[0-9]{8}T[0-9]{6}Z-'
+          OR newest COLLATE "C" >= to_char(made_after AT TIME ZONE 'UTC', 'YYYYMMDD"T"HH24MISS')) THEN
     RETURN newest;
   END IF;
-  RETURN phi.make_master(coalesce(greatest(newest COLLATE "C", newest_used COLLATE "C"), ''));
+  RETURN phi.make_master(newest);
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.unused_master_key(timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION phi.unused_master_key(timestamptz) IS
@@ -145,6 +152,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
   known text[] := phi.known_masters();
+  last text := CASE WHEN known <> '{}' THEN phi.newest_master() END;
 BEGIN
   RETURN QUERY
     WITH used AS MATERIALIZED (
@@ -153,7 +161,7 @@ BEGIN
                                                 k.master_key, k.wrapped)) AS unwrapped
       FROM phi.data_key k WHERE k.state <> 'destroyed' GROUP BY k.master_key
     )
-    SELECT label, coalesce(label = (SELECT max(l COLLATE "C") FROM unnest(known) l), false), phi.has_master(label),
+    SELECT label, coalesce(label = last, false), phi.has_master(label),
            coalesce(used.keys, 0), coalesce(used.unwrapped, 0), coalesce(used.keys, 0) > 0
     FROM (SELECT unnest(known) UNION SELECT used.master_key FROM used) labels (label)
     LEFT JOIN used ON used.master_key = label

@@ -19,6 +19,7 @@
 
 PG_FUNCTION_INFO_V1(phi_known_masters);
 PG_FUNCTION_INFO_V1(phi_has_master);
+PG_FUNCTION_INFO_V1(phi_newest_master);
 PG_FUNCTION_INFO_V1(phi_make_master);
 PG_FUNCTION_INFO_V1(phi_rewrap_key);
 PG_FUNCTION_INFO_V1(phi_unwraps);
@@ -47,7 +48,17 @@ phi_has_master(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(strlen(label) < PHI_LABEL_SIZE && phi_master_stored(label));
 }
 
-/* phi.make_master(after text) returns text: a new one whose label sorts later */
+/* phi.newest_master() returns text; makes the first one of all */
+Datum
+phi_newest_master(PG_FUNCTION_ARGS)
+{
+	char		label[PHI_LABEL_SIZE];
+
+	phi_master_newest(label);
+	PG_RETURN_TEXT_P(cstring_to_text(label));
+}
+
+/* phi.make_master(after text) returns text */
 Datum
 phi_make_master(PG_FUNCTION_ARGS)
 {

@@ -58,7 +58,7 @@ BEGIN
   c.destroyed_at := clock_timestamp();
   /* A background worker is not who wanted it. */
   c.destroyed_by := coalesce(for_job.started_by, session_user);
-  c.login := coalesce(to_jsonb(for_job) ->> 'login', for_job.started_by, phi.login_user());
+  c.login := coalesce(to_jsonb(for_job) ->> 'login', for_job.started_by, phi.login_name());
   c.approved_by := (SELECT a.login FROM phi.approver() a);
   c.reason := reason;
   c.hash := phi.certificate_hash(c);

@@ -6,7 +6,7 @@ CREATE TABLE phi.compromise_report (
   workers      int NOT NULL,
   opened_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
   opened_by    name NOT NULL DEFAULT session_user,
-  login        name NOT NULL DEFAULT phi.login_user(),
+  login        name NOT NULL DEFAULT phi.login_name(),
   step         text NOT NULL CHECK (step IN ('master', 'rotate', 'search', 'mark', 'expose', 'rekey',
                                              'destroy', 'report', 'done')),
   attempts     int NOT NULL DEFAULT 0,

@@ -5,7 +5,7 @@
  * Run them with the script "run" beside this file, which does
  *
  *		cc -std=gnu99 -O2 -I src/crypto -o kat test/vectors/kat*.c \
- *			src/crypto/[a-z]*.c -lcrypto -lsodium
+ *			src/crypto/[a-z]*.c -lcrypto -lsodium -lgfshare
  *		./kat test/vectors/wycheproof.txt
  */
 #include "kat.h"
