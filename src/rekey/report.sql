@@ -1,5 +1,5 @@
 CREATE FUNCTION phi.report_events(r phi.compromise_report) RETURNS text
-  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
   SELECT string_agg(format('  %s  %s', phi.utc(line.at), line.what), E'\n' ORDER BY line.at, line.what)
   FROM (
@@ -55,7 +55,7 @@ COMMENT ON FUNCTION phi.report_dead_rows(phi.compromise_report) IS
   'Commands that remove the dead rows of the tables that were exposed, for a report; internal';
 
 CREATE FUNCTION phi.report_copies() RETURNS text
-  LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+  LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
   SELECT concat_ws(E'\n',
     format('- Base backups and WAL from before %s (WAL location %s, file %s). Make a new base backup, then remove the older ones and their WAL:',
