@@ -3,7 +3,7 @@
 \ir include/setup.psql
 CREATE VIEW t.function AS
 SELECT p.oid, p.pronamespace::regnamespace::text AS schema, p.proname::text AS name, p.oid::regprocedure::text AS signature, p.provolatile AS volatility,
-       p.proisstrict AS strict, p.proparallel AS parallel, p.proleakproof AS leakproof, p.prokind AS kind, p.prosecdef AS definer, p.proconfig, l.lanname::text AS language, p.prosrc,
+       p.proisstrict AS strict, p.proparallel AS parallel, p.proleakproof AS leakproof, p.prokind AS form, p.prosecdef AS definer, p.proconfig, l.lanname::text AS language, p.prosrc,
        has_function_privilege('t_nobody', p.oid, 'EXECUTE') AS public,
        has_function_privilege('phi_custodian', p.oid, 'EXECUTE') AS custodian, has_function_privilege('phi_auditor', p.oid, 'EXECUTE') AS auditor
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
@@ -67,10 +67,10 @@ SELECT is(string_agg(signature, ', '), NULL, 'no function that makes a nonce is 
 WHERE volatility <> 'v' AND prosrc IN ('phi_base_to_enc', 'phi_enc_to_enc', 'phi_encrypt');
 -- A search_path of the caller's would run the caller's functions with the owner's rights.
 SELECT is(string_agg(signature, ', '), NULL, 'all functions not in C have their own search_path') FROM t.function
-WHERE language NOT IN ('c', 'internal') AND kind <> 'p' AND proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp'];
+WHERE language NOT IN ('c', 'internal') AND form <> 'p' AND proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp'];
 -- A procedure that commits can have none, so it sets one in each transaction.
 SELECT is(string_agg(signature, ', '), NULL, 'but for procedures, which set one and run with their caller''s rights') FROM t.function
-WHERE kind = 'p' AND (definer OR language <> 'c' AND prosrc !~ 'BEGIN\s+(LOOP\s+)?PERFORM pg_catalog.set_config\(''search_path'', ''pg_catalog, pg_temp'', true\)');
+WHERE form = 'p' AND (definer OR language <> 'c' AND prosrc !~ 'BEGIN\s+(LOOP\s+)?PERFORM pg_catalog.set_config\(''search_path'', ''pg_catalog, pg_temp'', true\)');
 
 -- Relations.
 SELECT is(string_agg(relname::text, ' ' ORDER BY relname), NULL, 'no relation of phi is open to everybody') FROM pg_class
