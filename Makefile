@@ -89,7 +89,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 $(CLIENT): src/client/$(CLIENT).c
-	$(CC) -std=gnu11 $(CFLAGS) -isystem $(includedir) -o $@ $< -L$(libdir) -lpq -lsodium
+	$(CC) -std=gnu11 $(CFLAGS) -isystem $(includedir) -o $@ $< -L$(libdir) $(LDFLAGS) -lpq -lsodium
 
 # Not one header is private enough to be worth tracking one by one.
 $(OBJS): $(wildcard src/*.h src/*/*.h)

@@ -50,11 +50,19 @@ static int	terminal = -1;
 static struct termios echoing;
 
 static void
+restore_echo(void)
+{
+	if (terminal >= 0)
+		(void) tcsetattr(terminal, TCSAFLUSH, &echoing);
+}
+
+static void
 fail(const char *format, const char *what)
 {
-	fprintf(stderr, "phi-unseal: ");
+	restore_echo();
+	fputs("phi-unseal: ", stderr);
 	fprintf(stderr, format, what);
-	fputc('\n', stderr);
+	fputs("\n", stderr);
 	sodium_free(secrets);
 	exit(1);
 }
@@ -71,13 +79,6 @@ usage(FILE *to)
 		  "                         the time, and so much weaker against guessing\n"
 		  "  --passphrase-stdin     read the passphrase from standard input, no terminal\n"
 		  "  --help                 show this\n", to);
-}
-
-static void
-restore_echo(void)
-{
-	if (terminal >= 0)
-		(void) tcsetattr(terminal, TCSAFLUSH, &echoing);
 }
 
 static void
@@ -107,17 +108,17 @@ read_line(int from, char *line)
 	line[len] = '\0';
 }
 
+/* Silent before it asks: somebody may be quick. */
 static void
 prompt(const char *text, char *line)
 {
-	struct termios silent;
+	struct termios silent = echoing;
 
-	if (write(terminal, text, strlen(text)) < 0)
-		fail("could not write to the terminal: %s", strerror(errno));
-	silent = echoing;
 	silent.c_lflag &= ~(tcflag_t) ECHO;
 	if (tcsetattr(terminal, TCSAFLUSH, &silent) != 0)
 		fail("could not turn off the terminal's echo: %s", strerror(errno));
+	if (write(terminal, text, strlen(text)) < 0)
+		fail("could not write to the terminal: %s", strerror(errno));
 	read_line(terminal, line);
 	restore_echo();
 	(void) !write(terminal, "\n", 1);
@@ -319,9 +320,8 @@ give_shares(PGconn *connection, bool from_stdin)
 			continue;
 		}
 		answer = query(connection, "SELECT phi.unseal($1)", 1, parameters);
-		printf("%s: share given%s\n", label,
-			   strcmp(PQgetvalue(answer, 0, 0), "t") == 0 ? ", and there are enough" :
-			   "; other custodians must give theirs");
+		printf("%s: share given%s\n", label, PQgetvalue(answer, 0, 0)[0] == 't' ?
+			   ", and there are enough" : "; other custodians must give theirs");
 		PQclear(answer);
 		given++;
 	}

@@ -54,8 +54,10 @@ extern bool phi_parse_access(const char *text, PhiCustodian *custodian, int *use
 /* Base64 of exactly "size" bytes. */
 extern bool phi_decode_exactly(const char *text, uint8 *out, size_t size);
 
-/* The lines of a file of the key directory; NIL when there is none and that is
- * no error.  ERROR F0000 unless the first line is "header". */
+/*
+ * The lines of a file of the key directory; NIL when there is none and "hint" is
+ * NULL.  ERROR F0000 unless the first line is "header".
+ */
 extern List *phi_read_lines(const char *kind, const char *path, const char *header,
 							const char *hint);
 

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/file_perm.h"
 #include "storage/fd.h"
 
 #include "keys/marker.h"
@@ -61,7 +62,7 @@ phi_marker_write(const PhiSeal *seal)
 	char		text[256];
 	int			len = snprintf(text, sizeof(text), FORMAT,
 							   (long long) seal->since, seal->by);
-	int			fd = open(TEMPORARY, O_WRONLY | O_CREAT | O_TRUNC, S_IRUSR | S_IWUSR);
+	int			fd = open(TEMPORARY, O_WRONLY | O_CREAT | O_TRUNC, pg_file_create_mode);
 	bool		whole;
 
 	if (fd < 0)

@@ -113,6 +113,8 @@ INSERT INTO t.call VALUES
   ('phi.open_compromise(NULL, ''x'', false, 2)', '22004'), ('phi.open_compromise(NULL, ''x'', NULL, 2)', '22004'), ('phi.open_compromise(1, ''x'', true, 2)', '22023'), ('phi.open_compromise(99999, ''x'', false, 2)', '42704'),
   ('phi.open_compromise((SELECT min(key_id) FROM phi.keys), NULL, false, 2)', '22004'), ('phi.open_compromise((SELECT min(key_id) FROM phi.keys), '' '', false, 2)', '22004'), ('phi.open_compromise((SELECT min(key_id) FROM phi.keys), ''x'', false, NULL)', '22023'), ('phi.open_compromise(NULL, NULL, true, 2)', '22004'),
   ('phi.compromise_step(NULL)', '42704'), ('phi.compromise_step(99999)', '42704'),
+  ('phi.unseal('''')', '22023'), ('phi.unseal(''a passphrase'')', '22023'), ('phi.remove_custodian(NULL)', '22004'), ('phi.remove_custodian(''none'')', '42704'),
+  ('phi.enroll_custodian(NULL, 1, 1, ''x'')', '22004'), ('phi.enroll_custodian(''x'', 1, 1, ''x'')', '22023'),
   ('phi.unisolate(NULL)', '42704'), ('phi.unisolate(''t.call'')', '42704'), ('phi.unisolate(0::regclass)', '42704'), ('phi.isolate(99999999::regclass, ''clinic'')', '42703');
 CREATE TABLE t.before AS SELECT (SELECT count(*) FROM phi.clinic) clinics, (SELECT count(*) FROM phi.data_key) keys, (SELECT count(*) FROM phi.clinic_grant) grants, (SELECT count(*) FROM phi.grant_event) events, (SELECT count(*) FROM phi.key_event) key_events, (SELECT count(*) FROM phi.request) requests, (SELECT count(*) FROM phi.compromise_report) reports, (SELECT count(*) FROM phi.rekey_job) jobs, (SELECT count(*) FROM pg_policy) policies;
 SELECT throws_ok('SELECT ' || call, wanted, NULL, 'refused: ' || call) FROM t.call;

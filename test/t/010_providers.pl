@@ -73,7 +73,7 @@ gives($node, 'app_a', $read, 'Sato', "after a restart it is read, backend $_") f
 is(slurp_raw("$base/calls"), "kek-1\n", 'for which the command ran once, with the name of the key');
 
 # What the command gets.
-use_command("readlink /proc/\$\$/fd/0 >$base/facts; ls /proc/\$\$/fd | tr '\\n' ' ' >>$base/facts; grep -E 'Sig(Blk|Ign)' /proc/\$\$/status >>$base/facts; $cat");
+use_command("readlink /proc/\$\$/fd/0 >$base/facts; ls /proc/\$\$/fd | tr '\\n' ' ' >>$base/facts; grep -E 'Sig(Blk|Ign)' /proc/self/status >>$base/facts; $cat");
 gives($node, 'app_a', $read, 'Sato', 'a command that looks at itself');
 like(slurp_raw("$base/facts"), qr{\A/dev/null\n}, 'reads from nothing');
 like(slurp_raw("$base/facts"), qr{^0 1 2 SigBlk:\t0+\nSigIgn:\t0{7}[01][08]0{7}\n}m, 'inherits no file, and has no signal blocked or ignored');
@@ -169,6 +169,35 @@ $node->restart;
 gives($node, 'app_a', $read, 'Sato', 'and what the other wraps is read by the name in its label');
 $node->safe_psql('postgres', q{UPDATE phi.data_key SET master_key = '$(touch pwned)-0123456789abcdef'});
 refused($node, 'app_a', $read, '42602', qr/not the label of a master key that a command prints.*HINT/s, 'a label that was altered gets to no shell');
+
+# More master keys than the server keeps: each is fetched again when needed.
+my $script = "CREATE EXTENSION pg_phi;\nCREATE TABLE kept (LIKE phi.data_key);\n";
+$node->safe_psql('postgres', 'CREATE DATABASE many');
+for my $n (1 .. 34)
+{
+	$key{"k$n"} = join '', map { sprintf '%02x', int rand 256 } 1 .. 32;
+	write_file("$kms/k$n", $key{"k$n"});
+	# Only the first key of a database is wrapped by what phi.key_name says.
+	$script .= <<"END";
+ALTER SYSTEM SET phi.key_name = 'k$n'; SELECT pg_reload_conf(); SELECT pg_sleep(0.05);
+INSERT INTO kept SELECT * FROM phi.data_key; DELETE FROM phi.data_key;
+SELECT phi.create_clinic('n$n', 'N'); SELECT phi.grant_clinic('app_b', 'n$n');
+END
+}
+$node->safe_psql('many', $script =~ s/; (?=SELECT|DELETE)/;\n/gr . q{
+	INSERT INTO phi.data_key SELECT * FROM kept;
+	CREATE TABLE patient (clinic text, name enctext(identity));
+	GRANT SELECT, INSERT ON patient TO app_b;
+});
+gives($node, undef, 'SELECT count(DISTINCT master_key) FROM phi.keys', '34', 'data keys under 34 master keys', database => 'many');
+my $each = join "\n", map { "SET phi.clinic = 'n$_'; INSERT INTO patient VALUES ('n$_', 'Sato $_');" } 1 .. 34;
+gives($node, 'app_b', $each, '', 'are all of use', database => 'many');
+unlink "$base/calls";
+$each = join "\n", map { "SET phi.clinic = 'n$_'; SELECT name FROM patient WHERE clinic = 'n$_';" } 1 .. 34, 1;
+gives($node, 'app_b', $each, join("\n", map { "Sato $_" } 1 .. 34, 1), 'again and again', database => 'many');
+my @again = slurp_raw("$base/calls") =~ /^(k\d+)$/mg;
+cmp_ok(scalar @again, '>', 2, 'those that had given way were fetched again');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET phi.key_name');
 
 # Nothing of it is left.
 $node->safe_psql('postgres', 'CHECKPOINT');

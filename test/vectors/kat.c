@@ -143,6 +143,7 @@ main(int argc, char **argv)
 	test_negative();
 	test_random();
 	test_text();
+	test_shares();
 	test_secrets();
 	printf("1..%d\n", tests);
 	return failures == 0 ? 0 : 1;
