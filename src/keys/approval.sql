@@ -93,8 +93,9 @@ COMMENT ON FUNCTION phi.cleared(text, jsonb) IS
 CREATE FUNCTION phi.approver(OUT request int, OUT login name)
   LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
+  /* A restored database has transactions of the same numbers. */
   SELECT q.request_id, q.approved_by FROM phi.request q
-  WHERE q.executed_in = pg_current_xact_id() ORDER BY q.executed_at DESC LIMIT 1;
+  WHERE q.executed_in = pg_current_xact_id() AND q.executed_at >= now() ORDER BY q.executed_at DESC LIMIT 1;
 END;
 REVOKE EXECUTE ON FUNCTION phi.approver() FROM PUBLIC;
 COMMENT ON FUNCTION phi.approver() IS

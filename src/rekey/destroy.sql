@@ -112,6 +112,8 @@ DECLARE
   k phi.data_key;
 BEGIN
   PERFORM phi.require_read_committed();
+  /* One at a time: two would wait for each other as for writers. */
+  LOCK TABLE phi.destruction_certificate IN SHARE ROW EXCLUSIVE MODE;
   PERFORM FROM phi.data_key d WHERE d.key_id IN (SELECT unnest(key_ids)) ORDER BY d.key_id FOR UPDATE;
   SELECT * INTO k FROM phi.data_key d
   WHERE d.key_id IN (SELECT unnest(key_ids)) AND d.state NOT IN ('retired', 'compromised') LIMIT 1;

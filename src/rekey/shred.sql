@@ -68,7 +68,10 @@ DECLARE
   certificates int[];
 BEGIN
   SELECT * INTO STRICT j FROM phi.rekey_job r WHERE r.job = shred_finish.job AND r.kind = 'shred';
-  UPDATE phi.request q SET executed_in = pg_current_xact_id() WHERE q.job = shred_finish.job;
+  /* As phi.require_destroyable: before any lock on phi.data_key. */
+  LOCK TABLE phi.destruction_certificate IN SHARE ROW EXCLUSIVE MODE;
+  UPDATE phi.request q SET executed_in = pg_current_xact_id(), executed_at = clock_timestamp()
+  WHERE q.job = shred_finish.job;
   /* A key that was made since then. */
   PERFORM phi.shred_close(job);
   SELECT array_agg(k.key_id) INTO keys FROM phi.data_key k
