@@ -15,6 +15,8 @@ SQL_PARTS = \
 	src/head.sql \
 	src/keys/keys.sql \
 	src/keys/seal.sql \
+	src/keys/approval.sql \
+	src/keys/master.sql \
 	src/session/session.sql \
 	src/session/isolation.sql \
 	src/value/types.sql.in \
@@ -22,7 +24,13 @@ SQL_PARTS = \
 	src/value/casts_to.sql.in \
 	src/value/casts_from.sql.in \
 	src/value/extra.sql \
-	src/rekey/rekey.sql
+	src/keys/search_key.sql \
+	src/rekey/rekey.sql \
+	src/rekey/certificate.sql \
+	src/rekey/destroy.sql \
+	src/rekey/shred.sql \
+	src/rekey/compromise.sql \
+	src/rekey/report.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 

@@ -27,6 +27,9 @@ int			phi_hidden_value = PHI_HIDDEN_ERROR;
 int			phi_result_as_base = PHI_RESULT_AUTO;
 bool		phi_allow_ordered_index = false;
 bool		phi_allow_core_dumps = false;
+bool		phi_require_approval = false;
+int			phi_approval_timeout = 3600;
+int			phi_rotation_interval = 365 * 24 * 60;
 
 static char *clinic = NULL;
 
@@ -146,6 +149,26 @@ define_server_settings(void)
 							 PGC_POSTMASTER, 0, NULL, NULL, NULL);
 }
 
+/* What custodians work by. */
+static void
+define_custody_settings(void)
+{
+	/* Never a session's: the one who asks could turn it off. */
+	DefineCustomBoolVariable("phi.require_approval",
+							 "Lets keys be destroyed, master keys be rotated and the server be unsealed only with a second custodian's approval.",
+							 "See phi.approve().",
+							 &phi_require_approval, false, PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("phi.approval_timeout",
+							"How long a request waits for approval, and an approval for its use.",
+							NULL, &phi_approval_timeout, 3600, 1, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("phi.rotation_interval",
+							"Age at which an active key shows in phi.rotation_due.",
+							NULL, &phi_rotation_interval, 365 * 24 * 60, 1, INT_MAX,
+							PGC_SUSET, GUC_UNIT_MIN, NULL, NULL, NULL);
+}
+
 void
 phi_guc_init(void)
 {
@@ -153,5 +176,6 @@ phi_guc_init(void)
 	define_value_settings();
 	define_command_settings();
 	define_server_settings();
+	define_custody_settings();
 	MarkGUCPrefixReserved("phi");
 }

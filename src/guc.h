@@ -39,6 +39,9 @@ extern int	phi_hidden_value;
 extern int	phi_result_as_base;
 extern bool phi_allow_ordered_index;
 extern bool phi_allow_core_dumps;
+extern bool phi_require_approval;
+extern int	phi_approval_timeout;
+extern int	phi_rotation_interval;
 
 extern void phi_guc_init(void);
 

@@ -69,6 +69,10 @@ BEGIN
   IF share IS NOT NULL AND NOT phi.stage_share(share) THEN
     RETURN false;
   END IF;
+  /* Shares are of several people already. */
+  IF share IS NULL AND (SELECT s.sealed FROM phi.seal_status() s) AND NOT phi.cleared('unseal', '{}') THEN
+    RETURN NULL;
+  END IF;
   IF phi.lift_seal() THEN
     PERFORM phi.record_seal('unseal', NULL, NULL);
   END IF;
@@ -77,7 +81,7 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.unseal(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.unseal(text) TO phi_custodian;
 COMMENT ON FUNCTION phi.unseal(text) IS
-  'Lifts the seal. Takes no argument but what the program phi-unseal sends, where custodians share the master key. True when the server is unsealed, false when more custodians must give their shares';
+  'Lifts the seal. Takes no argument but what the program phi-unseal sends, where custodians share the master key. True when the server is unsealed, false when more custodians must give their shares, NULL when it waits for phi.approve()';
 
 CREATE FUNCTION phi.seal_status(OUT sealed boolean, OUT since timestamptz, OUT by name, OUT provider text,
                                 OUT given int, OUT threshold int)
