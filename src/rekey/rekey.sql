@@ -20,6 +20,7 @@ CREATE TABLE phi.rekey_job (
   error       text,
   started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
   started_by  name NOT NULL DEFAULT session_user,
+  login       name NOT NULL DEFAULT phi.login_name(),
   resumed_at  timestamptz,
   finished_at timestamptz,
   base_at     timestamptz,
