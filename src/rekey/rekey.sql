@@ -342,7 +342,7 @@ GRANT EXECUTE ON PROCEDURE phi.nap(int) TO phi_custodian;
 COMMENT ON PROCEDURE phi.nap(int) IS
   'Waits without a snapshot, which pg_sleep() would hold and so keep dead rows from being removed; internal';
 
-CREATE PROCEDURE phi.follow_job(job int, tell boolean)
+CREATE PROCEDURE phi.follow_job(job int, tell boolean, only_start boolean DEFAULT false)
   LANGUAGE plpgsql AS $$
 DECLARE
   now_state text;
@@ -358,16 +358,20 @@ BEGIN
       RAISE NOTICE '%', line;
       told := line;
     END IF;
-    EXIT WHEN now_state IS DISTINCT FROM 'running';
+    EXIT WHEN now_state IS DISTINCT FROM 'running' OR (only_start AND phi.is_led(job));
     n := n + 1;
+    IF n = 30 AND NOT phi.is_led(job) THEN
+      RAISE NOTICE 'job % waits for a free background worker', job
+        USING HINT = 'max_worker_processes says how many the server has.';
+    END IF;
     COMMIT;
     CALL phi.nap(100);
   END LOOP;
 END $$;
-REVOKE EXECUTE ON PROCEDURE phi.follow_job(int, boolean) FROM PUBLIC;
-GRANT EXECUTE ON PROCEDURE phi.follow_job(int, boolean) TO phi_custodian;
-COMMENT ON PROCEDURE phi.follow_job(int, boolean) IS
-  'Waits for a job to end, be paused or fail, and tells its progress every second as NOTICEs; commits';
+REVOKE EXECUTE ON PROCEDURE phi.follow_job(int, boolean, boolean) FROM PUBLIC;
+GRANT EXECUTE ON PROCEDURE phi.follow_job(int, boolean, boolean) TO phi_custodian;
+COMMENT ON PROCEDURE phi.follow_job(int, boolean, boolean) IS
+  'Waits for a job to end, be paused or fail, or only_start for a worker to take it up, and tells its progress every second as NOTICEs; commits';
 
 CREATE PROCEDURE phi.rekey(clinic text DEFAULT NULL, class text DEFAULT NULL, workers int DEFAULT 2,
                            key_id int DEFAULT NULL, suite text DEFAULT NULL, method text DEFAULT 'online',
@@ -377,9 +381,7 @@ BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   job := phi.start_rekey(clinic, class, key_id, suite, workers, rows_per_second, method);
   COMMIT;
-  IF wait THEN
-    CALL phi.follow_job(job, true);
-  END IF;
+  CALL phi.follow_job(job, wait, NOT wait);
 END $$;
 REVOKE EXECUTE ON PROCEDURE phi.rekey(text, text, int, int, text, text, int, boolean, int) FROM PUBLIC;
 GRANT EXECUTE ON PROCEDURE phi.rekey(text, text, int, int, text, text, int, boolean, int) TO phi_custodian;
@@ -475,9 +477,7 @@ BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   PERFORM phi.restart_rekey(job, workers, rows_per_second);
   COMMIT;
-  IF wait THEN
-    CALL phi.follow_job(job, true);
-  END IF;
+  CALL phi.follow_job(job, wait, NOT wait);
 END $$;
 REVOKE EXECUTE ON PROCEDURE phi.resume_rekey(int, boolean, int, int) FROM PUBLIC;
 GRANT EXECUTE ON PROCEDURE phi.resume_rekey(int, boolean, int, int) TO phi_custodian;
