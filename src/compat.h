@@ -55,6 +55,15 @@
 						  (indexes) == TU_Summarizing)
 #endif
 
+/* MERGE came with 15. */
+#if PG_VERSION_NUM < 150000
+#define PhiMergeActions(query) NIL
+#define PhiMergeTargets(action) NIL
+#else
+#define PhiMergeActions(query) ((query)->mergeActionList)
+#define PhiMergeTargets(action) (((MergeAction *) (action))->targetList)
+#endif
+
 /* Where the executor looks up which columns an UPDATE sets. */
 #if PG_VERSION_NUM < 160000
 #define PhiInitRangeTable(estate, rte, columns) \

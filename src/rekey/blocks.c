@@ -27,6 +27,7 @@
 
 #include "compat.h"
 #include "rekey/recrypt.h"
+#include "value/guard.h"
 
 /* What updating the rows of one table takes. */
 typedef struct Updater
@@ -214,6 +215,7 @@ phi_rekey_blocks(PhiTable *table, const PhiTarget *target, BlockNumber first,
 	Updater		updater;
 
 	CheckCmdReplicaIdentity(table->rel, CMD_UPDATE);
+	phi_check_ordered_indexes_of(RelationGetRelid(table->rel));
 	begin_updates(&updater, table, target, tally);
 	ItemPointerSet(&from, first, FirstOffsetNumber);
 	ItemPointerSet(&to, last - 1, MaxOffsetNumber);

@@ -16,6 +16,7 @@ CREATE TABLE phi.rekey_job (
               CHECK (state IN ('running', 'paused', 'cancelled', 'failed', 'done')),
   phase       text,
   pass        int,
+  values_done bigint,
   error       text,
   started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
   started_by  name NOT NULL DEFAULT session_user,
@@ -26,7 +27,7 @@ CREATE TABLE phi.rekey_job (
   base_blocks bigint NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE phi.rekey_job IS
-  'Jobs of the background workers: rekeying and shredding. phase, pass and base_* are their notes; see phi.rekey_progress';
+  'Jobs of the background workers: rekeying and shredding. phase, pass, values_done and base_* are their notes; see phi.rekey_progress';
 SELECT pg_catalog.pg_extension_config_dump('phi.rekey_job', '');
 SELECT pg_catalog.pg_extension_config_dump('phi.rekey_job_job_seq', '');
 
@@ -259,7 +260,7 @@ CREATE VIEW phi.rekey_progress AS
                         WHEN j.base_at > coalesce(j.resumed_at, j.started_at) THEN 'interrupted'
                         ELSE 'starting' END AS state,
          j.phase, j.pass, p.relation, coalesce(p.blocks_done, 0) AS blocks_done, coalesce(p.blocks_total, 0) AS blocks_total,
-         coalesce(a.values_done, 0) AS values_done, coalesce(f.failed, 0) AS failed, coalesce(p.skipped, 0) AS skipped,
+         coalesce(j.values_done, a.values_done, 0) AS values_done, coalesce(f.failed, 0) AS failed, coalesce(p.skipped, 0) AS skipped,
          CASE WHEN j.state = 'running' AND p.seconds > 0
               THEN round((p.rows_read - j.base_rows) / p.seconds) END AS rows_per_second,
          CASE WHEN j.state = 'running' AND j.phase = 'rekeying' AND p.blocks_done > j.base_blocks
@@ -309,14 +310,19 @@ COMMENT ON FUNCTION phi.job_line(int) IS 'A job''s progress in one line; NULL: n
 CREATE FUNCTION phi.job_done(job int) RETURNS void
   LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-  UPDATE phi.rekey_job j SET phase = NULL WHERE j.job = job_done.job;
+  UPDATE phi.rekey_job j SET phase = NULL,
+    values_done = (SELECT sum(l.values_done) FROM phi.rekey_lane l WHERE l.job = j.job)
+  WHERE j.job = job_done.job;
+  DELETE FROM phi.rekey_lane l WHERE l.job = job_done.job
+    AND l.pass < (SELECT j.pass FROM phi.rekey_job j WHERE j.job = l.job);
 END;
 REVOKE EXECUTE ON FUNCTION phi.job_done(int) FROM PUBLIC;
 COMMENT ON FUNCTION phi.job_done(int) IS 'Ends a job''s bookkeeping; internal to the background worker';
 
 /*
  * The procedures commit, so they may not be SECURITY DEFINER nor have settings:
- * they run as who calls them, and so does all that they call by name.
+ * they run as who calls them. Each of their transactions begins with a
+ * search_path of its own, so that no schema of the database's owner has a say.
  */
 CREATE PROCEDURE phi.nap(milliseconds int)
   AS 'MODULE_PATHNAME', 'phi_nap_call' LANGUAGE C;
@@ -334,15 +340,16 @@ DECLARE
   n int := 0;
 BEGIN
   LOOP
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     now_state := phi.await_job(job);
     line := CASE WHEN tell AND (n % 10 = 0 OR now_state IS DISTINCT FROM 'running') THEN phi.job_line(job) END;
-    COMMIT;
     IF line IS DISTINCT FROM told AND line IS NOT NULL THEN
       RAISE NOTICE '%', line;
       told := line;
     END IF;
     EXIT WHEN now_state IS DISTINCT FROM 'running';
     n := n + 1;
+    COMMIT;
     CALL phi.nap(100);
   END LOOP;
 END $$;
@@ -356,6 +363,7 @@ CREATE PROCEDURE phi.rekey(clinic text DEFAULT NULL, class text DEFAULT NULL, wo
                            rows_per_second int DEFAULT NULL, wait boolean DEFAULT false, INOUT job int DEFAULT NULL)
   LANGUAGE plpgsql AS $$
 BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   job := phi.start_rekey(clinic, class, key_id, suite, workers, rows_per_second, method);
   COMMIT;
   IF wait THEN
@@ -453,6 +461,7 @@ COMMENT ON FUNCTION phi.restart_rekey(int, int, int) IS
 CREATE PROCEDURE phi.resume_rekey(job int, wait boolean DEFAULT false, workers int DEFAULT NULL, rows_per_second int DEFAULT NULL)
   LANGUAGE plpgsql AS $$
 BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   PERFORM phi.restart_rekey(job, workers, rows_per_second);
   COMMIT;
   IF wait THEN

@@ -4,11 +4,9 @@
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "port/pg_bswap.h"
 #include "utils/array.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
@@ -173,23 +171,4 @@ phi_walk(const PhiWalk *walk, Datum value, PhiVisitor visit, void *context)
 			return walk_composite(walk, value, visit, context);
 	}
 	return value;
-}
-
-bool
-phi_read_head(const PhiType *type, Datum value, PhiHead *head)
-{
-	struct varlena *bytes = (struct varlena *) DatumGetPointer(value);
-	const uint8 *data;
-	uint32		key_id;
-
-	if (VARATT_IS_EXTERNAL(bytes) || VARATT_IS_COMPRESSED(bytes))
-		bytes = pg_detoast_datum_slice(bytes, 0, PHI_HEADER_SIZE);
-	data = (uint8 *) VARDATA_ANY(bytes);
-	if (VARSIZE_ANY_EXHDR(bytes) < PHI_HEADER_SIZE || data[0] != PHI_FORMAT ||
-		phi_suite_by_id(data[1]) == NULL || data[2] != type->id)
-		return false;
-	head->suite = data[1];
-	memcpy(&key_id, data + 3, sizeof(key_id));
-	head->key_id = (int32) pg_ntoh32(key_id);
-	return true;
 }

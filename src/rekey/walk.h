@@ -6,8 +6,7 @@
 #ifndef PHI_WALK_H
 #define PHI_WALK_H
 
-#include "value/envelope.h"
-#include "value/types.h"
+#include "value/value.h"
 
 typedef struct PhiWalk PhiWalk;
 
@@ -23,15 +22,5 @@ typedef Datum (*PhiVisitor) (const PhiType *type, Datum value, void *context);
 /* The same datum when the visitor has changed nothing. */
 extern Datum phi_walk(const PhiWalk *walk, Datum value, PhiVisitor visit,
 					  void *context);
-
-/* What the head of an envelope says. */
-typedef struct PhiHead
-{
-	uint8		suite;
-	int32		key_id;
-} PhiHead;
-
-/* Reads no more than the head, also of a toasted value.  False: malformed. */
-extern bool phi_read_head(const PhiType *type, Datum value, PhiHead *head);
 
 #endif							/* PHI_WALK_H */

@@ -9,7 +9,9 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -19,11 +21,9 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-
-#include "catalog/pg_class.h"
-#include "access/htup_details.h"
 
 #include "compat.h"
 #include "guc.h"
@@ -103,10 +103,16 @@ phi_launch_job(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* phi.nap(int) */
+/*
+ * phi.nap(int): without a snapshot, where the caller may commit and so must not
+ * rely on one; the server takes another when it is needed.
+ */
 Datum
 phi_nap_call(PG_FUNCTION_ARGS)
 {
+	if (fcinfo->context && IsA(fcinfo->context, CallContext) &&
+		!castNode(CallContext, fcinfo->context)->atomic)
+		ForgetPortalSnapshots();
 	phi_nap(PG_GETARG_INT32(0));
 	PG_RETURN_VOID();
 }

@@ -195,12 +195,15 @@ phi_check_updates(PlannedStmt *plan)
 	return only_carries;
 }
 
-static void
-refuse_ordered_indexes(Oid relid)
+void
+phi_check_ordered_indexes_of(Oid relid)
 {
-	Relation	relation = table_open(relid, AccessShareLock);
+	Relation	relation;
 	ListCell   *cell;
 
+	if (phi_allow_ordered_index)
+		return;
+	relation = table_open(relid, AccessShareLock);
 	foreach(cell, RelationGetIndexList(relation))
 	{
 		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
@@ -245,7 +248,7 @@ phi_check_ordered_indexes(PlannedStmt *plan, PlanState *state)
 		Oid			relid = rt_fetch(lfirst_int(cell), plan->rtable)->relid;
 
 		if (phi_has_encrypted_columns(relid))
-			refuse_ordered_indexes(relid);
+			phi_check_ordered_indexes_of(relid);
 	}
 }
 
@@ -322,9 +325,8 @@ check_target(RangeVar *target)
 	Oid			relid = target ? RangeVarGetRelid(target, NoLock, true) : InvalidOid;
 	char		kind = OidIsValid(relid) ? get_rel_relkind(relid) : '\0';
 
-	if (!phi_allow_ordered_index && (kind == RELKIND_RELATION || kind == RELKIND_MATVIEW ||
-									 kind == RELKIND_PARTITIONED_TABLE))
-		refuse_ordered_indexes(relid);
+	if (kind == RELKIND_RELATION || kind == RELKIND_MATVIEW || kind == RELKIND_PARTITIONED_TABLE)
+		phi_check_ordered_indexes_of(relid);
 }
 
 /* A rekey does not look into ranges, so there are none. */

@@ -24,6 +24,7 @@ extern bool phi_check_updates(PlannedStmt *plan);
 
 /* ERROR 0A000 when it would use or add to an ordered index that is not allowed. */
 extern void phi_check_ordered_indexes(PlannedStmt *plan, PlanState *state);
+extern void phi_check_ordered_indexes_of(Oid relid);
 extern void phi_refuse_ordered_index(void) pg_attribute_noreturn();
 
 /* Whether a table or composite type has columns of encrypted types. */

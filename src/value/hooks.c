@@ -18,6 +18,7 @@
 
 #include "compat.h"
 #include "value/guard.h"
+#include "value/renew.h"
 #include "value/value.h"
 
 static post_parse_analyze_hook_type prev_analyze = NULL;
@@ -149,6 +150,7 @@ plan(Query *query, const char *text, int options, ParamListInfo params)
 	enter(&before, 1, T_Invalid);
 	PG_TRY();
 	{
+		phi_renew_targets(query);
 		result = prev_planner ? prev_planner(query, text, options, params) :
 			standard_planner(query, text, options, params);
 		note_literals();

@@ -1,7 +1,7 @@
 /*
  * stored.c
- *		What definitions must not keep: literals of encrypted types, and indexes
- *		that tell or mix up values.
+ *		What definitions must not keep: literals of encrypted types, indexes that
+ *		tell or mix up values, and columns of composites that hold values.
  *
  * A literal is encrypted, for the clinic of the moment, when it is analysed.
  * In a view, a default, a policy it would be that clinic's for good, and under
@@ -12,12 +12,15 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/skey.h"
 #include "access/table.h"
 #include "access/transam.h"
 #include "catalog/objectaccess.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_attrdef.h"
+#include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_index.h"
@@ -27,6 +30,7 @@
 #include "catalog/pg_rewrite.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "commands/tablecmds.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -140,27 +144,91 @@ check_index_column(Oid access_method, Oid type)
 		phi_refuse_ordered_index();
 }
 
-/* The access method of a relation that is too new for the caches. */
-static Oid
-access_method_of(Oid relation)
+/* A relation's row, even if it is too new for the caches; to be freed. */
+static Form_pg_class
+read_class(Oid relation)
 {
 	Relation	catalogue = table_open(RelationRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	Oid			result = InvalidOid;
+	Form_pg_class result = NULL;
 
 	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(relation));
 	scan = systable_beginscan(catalogue, ClassOidIndexId, true, SnapshotSelf, 1, &key);
 	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple) &&
-		(((Form_pg_class) GETSTRUCT(tuple))->relkind == RELKIND_INDEX ||
-		 ((Form_pg_class) GETSTRUCT(tuple))->relkind == RELKIND_PARTITIONED_INDEX))
-		result = ((Form_pg_class) GETSTRUCT(tuple))->relam;
+	if (HeapTupleIsValid(tuple))
+	{
+		result = palloc(sizeof(FormData_pg_class));
+		memcpy(result, GETSTRUCT(tuple), CLASS_TUPLE_SIZE);
+	}
 	systable_endscan(scan);
 	table_close(catalogue, AccessShareLock);
 	return result;
+}
+
+static Oid
+access_method_of(Oid relation)
+{
+	Form_pg_class class = read_class(relation);
+
+	return class != NULL && (class->relkind == RELKIND_INDEX ||
+							 class->relkind == RELKIND_PARTITIONED_INDEX) ? class->relam : InvalidOid;
+}
+
+/*
+ * ANALYZE would keep samples of composites, and results are not cast in them.
+ * The other way about: rows of this table may be a column of another.
+ */
+static void
+check_column(Form_pg_class class, Form_pg_attribute column, bool is_added)
+{
+	int32		typmod;
+
+	if (column->attnum <= 0 || column->attisdropped || !phi_contains_encrypted(column->atttypid))
+		return;
+	if (phi_type_within(column->atttypid, &typmod) == NULL &&
+		class->relkind != RELKIND_COMPOSITE_TYPE)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("column \"%s\" is of a composite type that holds encrypted values, which is not supported",
+						NameStr(column->attname)),
+				 errhint("Give each encrypted value a column of its own.")));
+	if (is_added && OidIsValid(class->reltype))
+	{
+		Relation	relation = relation_open(class->oid, NoLock);
+
+		find_composite_type_dependencies(class->reltype, relation, NULL);
+		relation_close(relation, NoLock);
+	}
+}
+
+/* Of a relation that was made, or a column of it that was added or changed. */
+static void
+check_columns(Oid relation, int sub, bool is_added)
+{
+	Form_pg_class class = read_class(relation);
+	Relation	catalogue;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (class == NULL || (class->relkind != RELKIND_RELATION && class->relkind != RELKIND_MATVIEW &&
+						  class->relkind != RELKIND_PARTITIONED_TABLE &&
+						  (class->relkind != RELKIND_COMPOSITE_TYPE || sub == 0)))
+		return;
+	catalogue = table_open(AttributeRelationId, AccessShareLock);
+	ScanKeyInit(&keys[0], Anum_pg_attribute_attrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relation));
+	ScanKeyInit(&keys[1], Anum_pg_attribute_attnum, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(sub));
+	scan = systable_beginscan(catalogue, AttributeRelidNumIndexId, true, SnapshotSelf,
+							  sub == 0 ? 1 : 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		check_column(class, (Form_pg_attribute) GETSTRUCT(tuple), is_added && sub != 0);
+	systable_endscan(scan);
+	table_close(catalogue, AccessShareLock);
 }
 
 static void
@@ -280,6 +348,8 @@ object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg
 		prev_access(access, class, object, sub, arg);
 	if (access != OAT_POST_CREATE && access != OAT_POST_ALTER)
 		return;
+	if (class == RelationRelationId && object >= FirstNormalObjectId)
+		check_columns(object, sub, access == OAT_POST_CREATE);
 	/* An index comes as a relation, and its column 0 as the whole. */
 	if (class == RelationRelationId && access == OAT_POST_CREATE && sub == 0)
 		class = IndexRelationId;

@@ -4,7 +4,9 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "miscadmin.h"
+#include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -100,6 +102,25 @@ phi_parse_datum(const PhiType *type, Datum datum, PhiEnvelope *envelope)
 								VARSIZE_ANY_EXHDR(bytes), envelope);
 	if (unlikely(status != PHI_OK || envelope->type != type->id))
 		phi_report_envelope(PHI_MALFORMED);
+}
+
+bool
+phi_read_head(const PhiType *type, Datum value, PhiHead *head)
+{
+	struct varlena *bytes = (struct varlena *) DatumGetPointer(value);
+	const uint8 *data;
+	uint32		key_id;
+
+	if (VARATT_IS_EXTERNAL(bytes) || VARATT_IS_COMPRESSED(bytes))
+		bytes = pg_detoast_datum_slice(bytes, 0, PHI_HEADER_SIZE);
+	data = (uint8 *) VARDATA_ANY(bytes);
+	if (VARSIZE_ANY_EXHDR(bytes) < PHI_HEADER_SIZE || data[0] != PHI_FORMAT ||
+		phi_suite_by_id(data[1]) == NULL || data[2] != type->id)
+		return false;
+	head->suite = data[1];
+	memcpy(&key_id, data + 3, sizeof(key_id));
+	head->key_id = (int32) pg_ntoh32(key_id);
+	return true;
 }
 
 PhiKey *
@@ -311,6 +332,21 @@ phi_move_to_class(const PhiType *type, Datum datum, int class)
 	moved = phi_seal_payload(type, opened.payload, class);
 	phi_close(&opened);
 	return moved;
+}
+
+Datum
+phi_renew(const PhiType *type, Datum datum)
+{
+	const PhiSession *session = phi_session();
+	PhiHead		head;
+	PhiKey	   *key;
+
+	if (session == NULL || !phi_read_head(type, datum, &head))
+		return datum;
+	key = phi_key_by_id(head.key_id);
+	if (key == NULL || key->state == PHI_KEY_ACTIVE || key->clinic_id != session->clinic_id)
+		return datum;
+	return phi_move_to_class(type, datum, key->class);
 }
 
 bool

@@ -49,6 +49,16 @@ extern void phi_report_envelope(PhiStatus status) pg_attribute_noreturn();
  */
 extern void phi_parse_datum(const PhiType *type, Datum datum, PhiEnvelope *envelope);
 
+/* What the head of an envelope says. */
+typedef struct PhiHead
+{
+	uint8		suite;
+	int32		key_id;
+} PhiHead;
+
+/* Reads no more than the head, also of a toasted value.  False: malformed. */
+extern bool phi_read_head(const PhiType *type, Datum value, PhiHead *head);
+
 /* The key of an envelope; ERROR 22000 when there is none. */
 extern PhiKey *phi_envelope_key(const PhiEnvelope *envelope);
 
@@ -101,6 +111,12 @@ extern char *phi_envelope_text(struct varlena *envelope, Size *len);
 
 /* The value under the key of another class, or as it is if it has it. */
 extern Datum phi_move_to_class(const PhiType *type, Datum datum, int class);
+
+/*
+ * A value that is about to be stored: under the active key of its class if it
+ * is the session's clinic's and has an older one, else as it is.
+ */
+extern Datum phi_renew(const PhiType *type, Datum datum);
 
 /* The keyed PRF of a value, as indexes hold 32 bits of. */
 extern uint64 phi_search_value(const PhiType *type, const PhiEnvelope *envelope);
