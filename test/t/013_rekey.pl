@@ -12,7 +12,7 @@ use Time::HiRes qw(time usleep);
 use PhiTest;
 
 my $began = time;
-my $node = new_server('rekey', conf => "log_statement = none\nfsync = off\nshared_buffers = 16MB\nmax_wal_size = 4GB\nlog_autovacuum_min_duration = -1\n");
+my $node = new_server('rekey', conf => "log_statement = none\nshared_buffers = 16MB\nmax_wal_size = 4GB\nlog_autovacuum_min_duration = -1\n");
 set_up_clinics($node);
 
 sub told
@@ -301,7 +301,7 @@ gives($node, 'app_a', q{SET phi.clinic = 'a'; SET enable_seqscan = off; EXPLAIN 
 gives($node, 'app_a', q{SET phi.clinic = 'a'; SET enable_seqscan = off; SELECT count(*) FROM patient WHERE name = 'nobody'}, '0', 'which finds nobody else');
 refused($node, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO patient (id, clinic, name, number) VALUES (0, 'a', 'x', 1)}, '23P01', qr/one_number/, 'the exclusion constraint holds');
 refused($node, 'app_a', q{SET phi.clinic = 'a'; DELETE FROM patient WHERE id = 1}, '23503', qr/appointment/, 'so does the foreign key');
-command_ok([ 'pg_amcheck', '-h', $node->host, '-p', $node->port, '--heapallindexed', '-d', 'postgres' ], 'pg_amcheck finds nothing wrong');
+$node->command_ok([ 'pg_amcheck', '--heapallindexed', '-d', 'postgres' ], 'pg_amcheck finds nothing wrong');
 told('checked');
 $node->stop;
 

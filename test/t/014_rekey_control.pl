@@ -453,39 +453,158 @@ ends($job, 'and goes on when it is free');
 is(outdated(), '0', 'nothing is left');
 told('tables');
 
-# The table does not grow, nor the worker.
-sql('CREATE TABLE large (id int PRIMARY KEY, name enctext(identity), photo encbytea(clinical)); GRANT ALL ON large TO app_a');
-in_a(q{INSERT INTO large SELECT n, 'name ' || n, CASE WHEN n % 100 = 0 THEN decode((SELECT string_agg(md5((n * 1000 + i)::text), '') FROM generate_series(1, 1000) i), 'hex') END FROM generate_series(1, 30000) n});
-in_a(q{UPDATE large SET photo = decode((SELECT string_agg(md5(i::text), '') FROM generate_series(1, 200000) i), 'hex') WHERE id = 50});
-sql('CREATE INDEX large_name ON large USING hash (name); VACUUM large');
-my $size = sql(q{SELECT pg_total_relation_size('large')});
-my $heap = sql(q{SELECT pg_relation_size('large')});
-my $content = q{SELECT count(*), md5(string_agg(concat_ws('|', id, name::text, md5(photo::bytea)), ',' ORDER BY id)) FROM large};
-my $expected = in_a($content);
+# The table does not grow, nor the worker: one of many rows, and one that is
+# little else than TOAST.
+for my $table ('long', 'heavy')
+{
+	my $n = $table eq 'long' ? 100000 : 400;
+	my $large = $table eq 'long' ? 'n % 50 = 0' : 'true';
+	my $chunks = $table eq 'long' ? 100 : 1000;
+	sql("CREATE TABLE $table (id int PRIMARY KEY, name enctext(identity), photo encbytea(clinical)); GRANT ALL ON $table TO app_a");
+	in_a("INSERT INTO $table SELECT n, 'name ' || n, CASE WHEN $large THEN decode((SELECT string_agg(md5((n * 1000 + i)::text), '') FROM generate_series(1, $chunks) i), 'hex') END FROM generate_series(1, $n) n");
+	in_a("UPDATE $table SET photo = decode((SELECT string_agg(md5(i::text), '') FROM generate_series(1, 200000) i), 'hex') WHERE id = 50") if $table eq 'heavy';
+	sql("CREATE INDEX ON $table USING hash (name); VACUUM $table");
+	my $content = "SELECT count(*), md5(string_agg(concat_ws('|', id, name::text, md5(photo::bytea)), ',' ORDER BY id)) FROM $table";
+	my $expected = in_a($content);
+	for my $method ('online', 'rewrite')
+	{
+		my @sizes = (sql("SELECT pg_total_relation_size('$table')"), sql("SELECT pg_relation_size('$table')"));
+		rotate($_) for 'identity', 'clinical';
+		$job = rekey("method => '$method', workers => 1");
+		my ($state, $most, $pid) = ('running', 0);
+		my $patience = time + $PostgreSQL::Test::Utils::timeout_default;
+		while ($state =~ /^running|starting/ && time < $patience)
+		{
+			($state, $pid) = split /\|/, sql("SELECT state, (SELECT pid FROM phi.worker_pids($job) pid LIMIT 1) FROM phi.rekey_progress WHERE job = $job");
+			my $now = $pid ? memory_of($pid, 'RssAnon') // 0 : 0;
+			$most = $now if $now > $most;
+		}
+		ends($job, "$table, $method: a table of some megabytes");
+		is(outdated($table), '0', "$table, $method: nothing is left");
+		cmp_ok($most, '>', 0, "$table, $method: the worker's memory is seen");
+		cmp_ok($most, '<', 64 * 1024, "$table, $method: and is small");
+		push @sizes, sql("SELECT pg_total_relation_size('$table')"), sql("SELECT pg_relation_size('$table')");
+		diag(sprintf '%s, %s: %.1f MB before (heap %.1f), %.1f after (heap %.1f); worker %.1f MB', $table, $method, map { $_ / 1048576 } @sizes, $most * 1024);
+		TODO:
+		{
+			local $TODO = 'large values of few rows are not reclaimed on the way' if "$table $method" eq 'heavy online';
+			cmp_ok($sizes[2], '<', $sizes[0] * 1.3, "$table, $method: the table has not grown");
+		}
+		is(in_a($content), $expected, "$table, $method: the rows are what they were");
+		is(in_a("SET enable_seqscan = off; SELECT id FROM $table WHERE name = 'name 77'"), '77', "$table, $method: the index finds");
+	}
+	sql("DROP TABLE $table");
+}
+told('size');
+
+# Rewriting keeps what hangs on a table.
+sql(q{
+	CREATE TABLE parent (id int PRIMARY KEY, name enctext(identity) NOT NULL, note enctext(clinical) CHECK (note IS NOT NULL), gone enctext(identity), twin enctext(identity) GENERATED ALWAYS AS (name) STORED,
+		touched int NOT NULL DEFAULT 0, EXCLUDE USING hash (note WITH =));
+	CREATE INDEX parent_name ON parent USING hash (name);
+	CREATE TABLE child (parent int REFERENCES parent ON DELETE CASCADE);
+	CREATE VIEW parents AS SELECT id, name FROM parent;
+	CREATE RULE nothing AS ON DELETE TO parents DO INSTEAD NOTHING;
+	CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.touched := OLD.touched + 1; RETURN NEW; END $$;
+	CREATE TRIGGER touch BEFORE UPDATE ON parent FOR EACH ROW EXECUTE FUNCTION touch();
+	CREATE UNLOGGED TABLE quick (id int, names enctext(identity)[]);
+	GRANT ALL ON parent, child, parents, quick TO app_a;
+	ALTER TABLE parent ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+	CREATE POLICY all_rows ON parent TO app_a USING (true);
+	COMMENT ON COLUMN parent.name IS 'a name';
+	ALTER TABLE parent ALTER name SET STATISTICS 5, SET (autovacuum_enabled = off)});
+in_a(q{INSERT INTO parent SELECT n, 'name ' || n, 'note ' || n, 'gone ' || n FROM generate_series(1, 3000) n; INSERT INTO child SELECT n FROM generate_series(1, 3000) n; INSERT INTO quick SELECT n, ARRAY['one ' || n, NULL, 'two'] FROM generate_series(1, 500) n});
+sql('CREATE MATERIALIZED VIEW parent_summary AS SELECT id, name FROM parent; CREATE INDEX ON parent_summary USING hash (name); ALTER TABLE parent DROP gone; GRANT SELECT ON parent_summary TO app_a; ANALYZE parent');
+my $definition = sub {
+	my ($dump) = run_command([ 'pg_dump', '-s', '-t', 'parent*', '-t', 'child', '-t', 'quick', $node->connstr('postgres') ]);
+	return $dump =~ s/^\\(?:un)?restrict .*\n//mgr;
+};
+my $oids = q{SELECT string_agg(concat_ws(' ', oid, relname, relpersistence, relkind, relreplident, relhasindex, reltoastrelid <> 0), ',' ORDER BY oid) FROM pg_class WHERE relname ~ '^(parent|child|quick)'};
+my $figures = q{SELECT count(*), md5(string_agg(concat_ws('|', id, name::text, note::text, twin::text, touched), ',' ORDER BY id)) FROM parent; SELECT count(*), md5(string_agg(id || names::text, ',' ORDER BY id)) FROM quick; SELECT count(*), md5(string_agg(id || name, ',' ORDER BY id)) FROM parent_summary};
+my ($defined, $oids_before, $figures_before) = ($definition->(), sql($oids), in_a($figures));
+like($figures_before, qr/\A3000\|\w+\n500\|\w+\n3000\|\w+\z/, 'tables with all that');
 for my $method ('online', 'rewrite')
 {
 	rotate($_) for 'identity', 'clinical';
-	$job = rekey("method => '$method', workers => 1, rows_per_second => 30000");
-	my ($state, $most, $pid) = ('', 0);
-	my $patience = time + $PostgreSQL::Test::Utils::timeout_default;
-	while ($state ne 'done' && time < $patience)
-	{
-		($state, $pid) = split /\|/, sql("SELECT state, (SELECT pid FROM phi.worker_pids($job) pid LIMIT 1) FROM phi.rekey_progress WHERE job = $job");
-		my $now = $pid ? memory_of($pid, 'RssAnon') // 0 : 0;
-		$most = $now if $now > $most;
-		last if $state eq 'failed';
-	}
-	ends($job, "$method: a table of some megabytes");
-	is(outdated('large'), '0', "$method: nothing is left");
-	cmp_ok($most, '>', 0, "$method: the worker's memory is seen");
-	cmp_ok($most, '<', 64 * 1024, "$method: and is small");
-	my $after = sql(q{SELECT pg_total_relation_size('large')});
-	cmp_ok($after, '<', $size * 1.3, "$method: the table has not grown");
-	diag("$method: $size bytes before, $after after (heap $heap, " . sql(q{SELECT pg_relation_size('large')}) . "); worker $most kB");
-	is(in_a($content), $expected, "$method: the rows are what they were");
-	is(in_a(q{SET enable_seqscan = off; SELECT id FROM large WHERE name = 'name 777'}), '777', "$method: the index finds");
+	my $files = q{SELECT bool_or(pg_relation_filepath(oid) = path) FROM files JOIN pg_class USING (oid)};
+	sql(q{CREATE TABLE files AS SELECT oid, pg_relation_filepath(oid) AS path FROM pg_class WHERE relname IN ('parent', 'quick', 'parent_summary', 'parent_name')});
+	is(outdated('parent') . ' ' . outdated('quick') . ' ' . outdated('parent_summary'), '9000 1000 3000', "$method: values under old keys");
+	ends(rekey("method => '$method', workers => 3"), "$method of these");
+	is(outdated(), '0', "$method: nothing is left");
+	is(sql($files), $method eq 'online' ? 't' : 'f', $method eq 'online' ? 'online: in the files that there were' : 'rewrite: in new files');
+	is(in_a($figures), $figures_before, "$method: the rows are what they were, untouched by triggers");
+	is(sql($oids), $oids_before, "$method: so are the tables");
+	is($definition->(), $defined, "$method: and their definitions");
+	is(in_a(q{SET enable_seqscan = off; SELECT id FROM parent WHERE name = 'name 5'; SELECT id FROM parents WHERE name = 'name 6'; SELECT id FROM parent_summary WHERE name = 'name 7'}), "5\n6\n7", "$method: indexes and views serve");
+	refused($node, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO parent VALUES (9999, 'x', 'note 5')}, '23P01', qr/parent_note_excl/, "$method: the exclusion holds");
+	refused($node, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO child VALUES (9999)}, '23503', qr/child_parent_fkey/, "$method: the foreign key holds");
+	refused($node, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO parent VALUES (9999, 'x', NULL)}, '23514', qr/parent_note_check/, "$method: the check holds");
+	is(in_a('BEGIN; DELETE FROM parent WHERE id = 8; SELECT count(*) FROM child WHERE parent = 8; ROLLBACK'), '0', "$method: and cascades");
+	refused($node, 'nurse_a', q{SELECT * FROM parent}, '42501', qr/permission denied/, "$method: grants are as before");
+	gives($node, undef, q{SELECT relfrozenxid <> '0', age(relfrozenxid) >= 0 FROM pg_class WHERE relname = 'parent'; VACUUM (FREEZE) parent; SELECT count(*) FROM parent}, "t|t\n3000", "$method: VACUUM finds it in order");
+	sql('DROP TABLE files');
 }
-sql('DROP TABLE large');
-told('size');
+sql('CREATE EXTENSION amcheck');
+$node->command_ok([ 'pg_amcheck', '--heapallindexed', '-d', 'postgres' ], 'pg_amcheck finds nothing wrong');
+sql('SET client_min_messages = warning; DROP TABLE parent, child, quick CASCADE');
+told('rewrite');
+
+# A table that is published and has no replica identity: a clear error, and on.
+sql('CREATE TABLE published (id int, name enctext(identity)); GRANT ALL ON published TO app_a; CREATE PUBLICATION changes FOR TABLE published');
+in_a(q{INSERT INTO published SELECT n, 'name ' || n FROM generate_series(1, 100) n});
+rotate('identity');
+$job = rekey('');
+$node->poll_query_until('postgres', "SELECT state <> 'running' FROM phi.rekey_progress WHERE job = $job");
+like(sql("SELECT concat_ws(' ', state, error) FROM phi.rekey_progress WHERE job = $job"), qr/\Afailed .*"published".*replica identity.*REPLICA IDENTITY/, 'a published table without replica identity fails the job, which says what to do');
+is(outdated('published'), '100', 'its values are left');
+gives($node, 'custodian', "CALL phi.resume_rekey($job)", '', 'resume, with nothing done about it');
+$node->poll_query_until('postgres', "SELECT state <> 'running' FROM phi.rekey_progress WHERE job = $job");
+is(sql("SELECT state FROM phi.rekey_progress WHERE job = $job"), 'failed', 'fails again');
+sql('ALTER TABLE published REPLICA IDENTITY FULL');
+gives($node, 'custodian', "CALL phi.resume_rekey($job)", '', 'and with it done');
+ends($job, 'ends');
+is(outdated(), '0', 'nothing is left');
+
+# Temporary tables are their sessions' own.
+my $temporary = session($node, 'app_a');
+$temporary->query("SET phi.clinic = 'a'; CREATE TEMP TABLE mine AS SELECT id, name FROM patient WHERE id <= 5");
+rotate('identity');
+ends(rekey(''), 'a rekey beside a temporary table');
+is($temporary->query('SELECT count(name) FROM mine'), '5', 'which stays readable');
+like(sql('SELECT relation FROM phi.foreign_temp_tables()'), qr/mine/, 'and is told of');
+$temporary->query('INSERT INTO patient SELECT id + 100000, name FROM mine');
+is(outdated(), '0', 'what is copied from it comes under the active key');
+$temporary->quit;
+
+# No free worker slot: the job starts when there is one.
+sql(q{CREATE DATABASE elsewhere});
+$node->safe_psql('elsewhere', 'CREATE EXTENSION pg_phi; SELECT phi.create_clinic(\'a\', \'A\'), phi.grant_clinic(\'app_a\', \'a\'); CREATE TABLE t (v enctext); GRANT ALL ON t TO app_a');
+sql('ALTER SYSTEM SET max_logical_replication_workers = 0');
+sql('ALTER SYSTEM SET max_worker_processes = 1');
+sql('ALTER SYSTEM SET max_parallel_workers = 0');
+$node->restart;
+my $holder = session($node, 'app_a', database => 'elsewhere');
+$holder->query("SET phi.clinic = 'a'; BEGIN; INSERT INTO t VALUES ('holds')");
+my $occupant = $node->safe_psql('elsewhere', "SELECT phi.rotate_key('a', 'general') > 0; CALL phi.rekey()") =~ s/.*\n//r;
+ok($node->poll_query_until('elsewhere', "SELECT phase = 'waiting for writers' FROM phi.rekey_progress WHERE job = $occupant"), 'the one slot is taken');
+in_a(q{DELETE FROM patient WHERE id > 100000});
+rotate('identity');
+my $waiting = session($node, 'custodian');
+$waiting->{out} = $waiting->{err} = '';
+$waiting->{in} .= "CALL phi.rekey(wait => true, workers => 4);\n\\echo over\n\\warn over\n";
+$waiting->{run}->pump until $waiting->{err} =~ /NOTICE: .*\n/;
+like($waiting->{err}, qr/NOTICE:  00000: job \d+: starting/, 'a job without a slot says that it is starting');
+is(sql("SELECT state FROM phi.rekey_progress ORDER BY job DESC LIMIT 1"), 'starting', 'and is so in phi.rekey_progress');
+is(outdated('patient'), '20000', 'nothing is done');
+$holder->query('COMMIT');
+$waiting->{run}->pump until $waiting->{err} =~ /^over$/m;
+like($waiting->{err}, qr/job \d+: done, .*20100 values done/, 'it goes on when there is one, alone for want of more');
+is(outdated(), '0', 'nothing is left');
+ok($node->poll_query_until('elsewhere', "SELECT state = 'done' FROM phi.rekey_progress WHERE job = $occupant"), 'the other has ended too');
+$_->quit for $holder, $waiting;
+is(plain('patient') =~ s/\|.*//sr, '20000', 'every row is there');
+unlike(slurp_raw($node->logfile), qr/terminated by signal|TRAP|PANIC/, 'no process crashed');
+$node->stop;
+told('slots');
 
 done_testing();
