@@ -6,7 +6,7 @@
 EXTENSION = pg_phi
 EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(EXTENSION).control)
 MODULE_big = $(EXTENSION)
-SOURCES := $(sort $(wildcard src/*.c src/*/*.c))
+SOURCES := $(filter-out src/client/%,$(sort $(wildcard src/*.c src/*/*.c)))
 OBJS = $(SOURCES:.c=.o)
 
 # The install script is these parts, in this order. A part that ends in .sql.in
@@ -14,6 +14,9 @@ OBJS = $(SOURCES:.c=.o)
 SQL_PARTS = \
 	src/head.sql \
 	src/keys/keys.sql \
+	src/keys/seal.sql \
+	src/keys/approval.sql \
+	src/keys/master.sql \
 	src/session/session.sql \
 	src/session/isolation.sql \
 	src/value/types.sql.in \
@@ -21,13 +24,23 @@ SQL_PARTS = \
 	src/value/casts_to.sql.in \
 	src/value/casts_from.sql.in \
 	src/value/extra.sql \
-	src/rekey/rekey.sql
+	src/keys/search_key.sql \
+	src/rekey/rekey.sql \
+	src/rekey/certificate.sql \
+	src/rekey/destroy.sql \
+	src/rekey/shred.sql \
+	src/rekey/compromise.sql \
+	src/rekey/report.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 
+# The custodians' program, installed beside psql.
+CLIENT = phi-unseal
+SCRIPTS_built = $(CLIENT)
+
 # As system headers, so that our warnings are about our code.
 PG_CPPFLAGS = -I$(srcdir)/src -isystem $(shell $(PG_CONFIG) --includedir-server)
-SHLIB_LINK = -lcrypto -lsodium -llz4
+SHLIB_LINK = -lcrypto -lsodium -lgfshare -llz4
 
 # No bitcode: the functions are too large for the JIT compiler to inline, and
 # the packages would need clang.
@@ -74,6 +87,9 @@ else ifneq ($(PG_CONFIG),)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+$(CLIENT): src/client/$(CLIENT).c
+	$(CC) -std=gnu11 $(CFLAGS) -isystem $(includedir) -o $@ $< -L$(libdir) $(LDFLAGS) -lpq -lsodium
 
 # Not one header is private enough to be worth tracking one by one.
 $(OBJS): $(wildcard src/*.h src/*/*.h)

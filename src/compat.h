@@ -64,6 +64,15 @@
 #define PhiMergeTargets(action) (((MergeAction *) (action))->targetList)
 #endif
 
+/* The WAL record of a pruning that removes nothing; see rekey/patch.c. */
+#if PG_VERSION_NUM < 170000
+#define PHI_PRUNE_RECORD XLOG_HEAP2_PRUNE
+#define PHI_EMPTY_PRUNE {0}
+#else
+#define PHI_PRUNE_RECORD XLOG_HEAP2_PRUNE_ON_ACCESS
+#define PHI_EMPTY_PRUNE {.flags = XLHP_CLEANUP_LOCK}
+#endif
+
 /* Where the executor looks up which columns an UPDATE sets. */
 #if PG_VERSION_NUM < 160000
 #define PhiInitRangeTable(estate, rte, columns) \

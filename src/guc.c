@@ -11,26 +11,35 @@
 #include "compat.h"
 #include "crypto/crypto.h"
 #include "guc.h"
+#include "keys/command.h"
 #include "session/session.h"
 
 int			phi_suite = 1;
-int			phi_key_provider = 0;
+int			phi_key_provider = PHI_PROVIDER_FILE;
 char	   *phi_key_directory = NULL;
+char	   *phi_key_command = NULL;
+char	   *phi_key_name = NULL;
+int			phi_key_command_timeout = 30000;
+int			phi_custodian_threshold = 2;
 int			phi_keyring_size = 1000;
 int			phi_compress_above = 1024;
 int			phi_hidden_value = PHI_HIDDEN_ERROR;
 int			phi_result_as_base = PHI_RESULT_AUTO;
 bool		phi_allow_ordered_index = false;
 bool		phi_allow_core_dumps = false;
+bool		phi_require_approval = false;
+int			phi_approval_timeout = 3600;
+int			phi_rotation_interval = 365 * 24 * 60;
 
 static char *clinic = NULL;
 
 /* Filled from the table of suites; the values are their ids. */
 static struct config_enum_entry suites[PHI_SUITE_MAX + 1];
 
-/* Values index the table of providers in keys/master.c. */
 static const struct config_enum_entry providers[] = {
-	{"file", 0, false},
+	{"file", PHI_PROVIDER_FILE, false},
+	{"command", PHI_PROVIDER_COMMAND, false},
+	{"custodian", PHI_PROVIDER_CUSTODIAN, false},
 	{NULL, 0, false}
 };
 
@@ -95,13 +104,38 @@ define_value_settings(void)
 							 NULL, NULL, NULL);
 }
 
+/* How the provider "command" asks for keys; a new key comes with a reload. */
+static void
+define_command_settings(void)
+{
+	DefineCustomStringVariable("phi.key_command",
+							   "Shell command that prints a master key.",
+							   "%k is replaced by the name of the key, %% by %.",
+							   &phi_key_command, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	/* Goes into a shell command. */
+	DefineCustomStringVariable("phi.key_name",
+							   "Name of the master key that new keys are wrapped by.",
+							   NULL, &phi_key_name, "", PGC_SIGHUP, 0,
+							   phi_check_key_name, NULL, NULL);
+	DefineCustomIntVariable("phi.key_command_timeout",
+							"How long phi.key_command may take.",
+							NULL, &phi_key_command_timeout, 30000, 100, 3600000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
 /* What only a restart changes. */
 static void
 define_server_settings(void)
 {
+	DefineCustomIntVariable("phi.custodian_threshold",
+							"How many custodians together unseal the server.",
+							"Counts for master keys that are made from now on.",
+							&phi_custodian_threshold, 2, 1, PHI_SHARES_MAX,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("phi.key_provider",
 							 "Where master keys come from.",
-							 NULL, &phi_key_provider, 0, providers,
+							 NULL, &phi_key_provider, PHI_PROVIDER_FILE, providers,
 							 PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("phi.key_directory",
 							   "Directory of the master keys, outside the data directory.",
@@ -115,11 +149,33 @@ define_server_settings(void)
 							 PGC_POSTMASTER, 0, NULL, NULL, NULL);
 }
 
+/* What custodians work by. */
+static void
+define_custody_settings(void)
+{
+	/* Never a session's: the one who asks could turn it off. */
+	DefineCustomBoolVariable("phi.require_approval",
+							 "Lets keys be destroyed, master keys be rotated and the server be unsealed only with a second custodian's approval.",
+							 "See phi.approve().",
+							 &phi_require_approval, false, PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("phi.approval_timeout",
+							"How long a request waits for approval, and an approval for its use.",
+							NULL, &phi_approval_timeout, 3600, 1, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("phi.rotation_interval",
+							"Age at which an active key shows in phi.rotation_due.",
+							NULL, &phi_rotation_interval, 365 * 24 * 60, 1, INT_MAX,
+							PGC_SUSET, GUC_UNIT_MIN, NULL, NULL, NULL);
+}
+
 void
 phi_guc_init(void)
 {
 	define_session_settings();
 	define_value_settings();
+	define_command_settings();
 	define_server_settings();
+	define_custody_settings();
 	MarkGUCPrefixReserved("phi");
 }

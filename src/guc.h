@@ -18,15 +18,30 @@ typedef enum PhiResultAsBase
 	PHI_RESULT_OFF
 } PhiResultAsBase;
 
+/* Indexes of the table of providers in keys/master.c. */
+enum
+{
+	PHI_PROVIDER_FILE,
+	PHI_PROVIDER_COMMAND,
+	PHI_PROVIDER_CUSTODIAN
+};
+
 extern int	phi_suite;
 extern int	phi_key_provider;
 extern char *phi_key_directory;
+extern char *phi_key_command;
+extern char *phi_key_name;
+extern int	phi_key_command_timeout;	/* ms */
+extern int	phi_custodian_threshold;
 extern int	phi_keyring_size;
 extern int	phi_compress_above;
 extern int	phi_hidden_value;
 extern int	phi_result_as_base;
 extern bool phi_allow_ordered_index;
 extern bool phi_allow_core_dumps;
+extern bool phi_require_approval;
+extern int	phi_approval_timeout;
+extern int	phi_rotation_interval;
 
 extern void phi_guc_init(void);
 

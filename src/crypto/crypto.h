@@ -149,6 +149,29 @@ extern PhiStatus phi_random_key(uint8_t *out, size_t len);
 extern PhiStatus phi_fingerprint(const uint8_t *key, size_t len, char *out);
 
 /*
+ * Shamir's secret sharing of PHI_SECRET_SIZE bytes: any "threshold" of the "n"
+ * shares give the secret, fewer tell nothing.  A share is as long as the secret
+ * and has a number, of which the first is 1; "shares" has them in this order.
+ * Whether the shares were right ones combine cannot tell.
+ */
+#define PHI_SHARES_MAX	16
+extern PhiStatus phi_share_split(const uint8_t *secret, int threshold, int n,
+								 uint8_t *shares);
+extern PhiStatus phi_share_combine(const uint8_t *numbers, const uint8_t *shares,
+								   int n, uint8_t *secret);
+
+/*
+ * Boxes (libsodium's crypto_box_seal): made with a public key, opened with both
+ * keys.  A box is PHI_BOX_EXTRA bytes longer than what is in it.
+ */
+#define PHI_BOX_KEY		32
+#define PHI_BOX_EXTRA	48
+extern PhiStatus phi_box_keypair(uint8_t *public_key, uint8_t *secret_key);
+extern PhiStatus phi_box_seal(const uint8_t *public_key, PhiSpan plain, uint8_t *box);
+extern PhiStatus phi_box_open(const uint8_t *public_key, const uint8_t *secret_key,
+							  PhiSpan box, uint8_t *plain);
+
+/*
  * RFC 4648 base64 with padding, and hexadecimal.  Decoding is strict: no white
  * space, no missing padding, no unused bits set; PHI_MALFORMED otherwise, with
  * all "room" bytes of "out" wiped.  Hexadecimal may be of either case.

@@ -72,22 +72,28 @@ wrap_random_key(const char *label, const PhiKeyIdentity *identity)
 }
 
 /*
- * The master key for a new data key.  When the last one made needs a master
- * key that is not there, a disk is not mounted or a file is lost: to go on
- * with another, or a new one, would hide it.
+ * The master key for a new data key: that of the last one, so that one which
+ * lies prepared is not used before phi.rotate_master_key().  When it is not
+ * there, a disk is not mounted or a file is lost: to go on with another, or a
+ * new one, would hide it.
  */
 static void
 current_master_key(char *label)
 {
 	PhiKeyRow	last;
 
-	if (phi_read_last_key(&last) && !phi_master_stored(last.label))
+	if (!phi_read_last_key(&last))
+	{
+		phi_master_newest(label);
+		return;
+	}
+	if (!phi_master_stored(last.label))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FILE),
 				 errmsg("master key \"%s\" is missing", last.label),
 				 errdetail("The keys of this database are wrapped by it."),
 				 errhint("Mount the key directory, or bring the key back from where the custodians keep its copy.")));
-	phi_master_newest(label);
+	strlcpy(label, last.label, PHI_LABEL_SIZE);
 }
 
 /*

@@ -112,24 +112,28 @@ phi_read_active_key(int32 clinic_id, int class, PhiKeyRow *row)
 	return found;
 }
 
-/* New keys have the greatest number. */
+/* New keys have the greatest number; destroyed ones stay with an old label. */
 bool
 phi_read_last_key(PhiKeyRow *row)
 {
 	PhiScan		scan;
 	Relation	index;
 	HeapTuple	tuple;
+	bool		found = false;
 
 	if (!OidIsValid(phi_relation_oid("data_key")))
 		return false;
 	scan.rel = table_open(phi_relation_oid("data_key"), AccessShareLock);
 	index = index_open(phi_relation_oid("data_key_pkey"), AccessShareLock);
 	scan.desc = systable_beginscan_ordered(scan.rel, index, NULL, 0, NULL);
-	tuple = systable_getnext_ordered(scan.desc, BackwardScanDirection);
-	if (HeapTupleIsValid(tuple))
+	while (!found &&
+		   HeapTupleIsValid(tuple = systable_getnext_ordered(scan.desc, BackwardScanDirection)))
+	{
 		read_row(&scan, tuple, row);
+		found = row->state != PHI_KEY_DESTROYED;
+	}
 	systable_endscan_ordered(scan.desc);
 	index_close(index, AccessShareLock);
 	table_close(scan.rel, AccessShareLock);
-	return HeapTupleIsValid(tuple);
+	return found;
 }

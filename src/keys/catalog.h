@@ -22,7 +22,7 @@ typedef struct PhiKeyRow
 extern bool phi_read_key(int32 key_id, PhiKeyRow *row);
 extern bool phi_read_active_key(int32 clinic_id, int class, PhiKeyRow *row);
 
-/* The key that was made last. */
+/* The key that was made last of those that are not destroyed. */
 extern bool phi_read_last_key(PhiKeyRow *row);
 
 #endif							/* PHI_KEYS_CATALOG_H */

@@ -73,9 +73,21 @@ CREATE TABLE phi.key_event (
   actor       name NOT NULL DEFAULT session_user,
   reason      text
 );
+CREATE INDEX ON phi.key_event (key_id);
 COMMENT ON TABLE phi.key_event IS 'Every transition of the state of a key';
 SELECT pg_catalog.pg_extension_config_dump('phi.key_event', '');
 SELECT pg_catalog.pg_extension_config_dump('phi.key_event_event_id_seq', '');
+
+/* What a count found last; a key without a row was never counted. */
+CREATE TABLE phi.key_use (
+  key_id       int PRIMARY KEY,
+  "values"     bigint NOT NULL,
+  counted_at   timestamptz NOT NULL,
+  unused_since timestamptz
+);
+COMMENT ON TABLE phi.key_use IS
+  'How many stored values each key had when they were counted; unused_since: when a scan that began after the last possible writer found none';
+SELECT pg_catalog.pg_extension_config_dump('phi.key_use', '');
 
 CREATE FUNCTION phi.wrap_new_key(key_id int, clinic_id int, class smallint, version int,
                                  OUT suite smallint, OUT master_key text, OUT wrapped bytea)
@@ -103,30 +115,50 @@ REVOKE EXECUTE ON FUNCTION phi.add_key(int, smallint, int, text) FROM PUBLIC;
 COMMENT ON FUNCTION phi.add_key(int, smallint, int, text) IS
   'Adds an active key and its event; internal to the custodian''s functions';
 
-CREATE FUNCTION phi.move_key(key_id int, to_state text, reason text) RETURNS void
+/* All at once: each change of the table makes every backend forget its keys. */
+CREATE FUNCTION phi.move_keys(key_ids int[], to_state text, reason text) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  from_state text;
+  refused record;
 BEGIN
-  SELECT k.state INTO from_state FROM phi.data_key k WHERE k.key_id = move_key.key_id FOR UPDATE;
+  PERFORM FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(key_ids)) ORDER BY k.key_id FOR UPDATE;
   /* The transitions of NIST SP 800-57 part 1 that a key may take. */
-  IF ((from_state, to_state) IN (('active', 'retired'), ('active', 'compromised'),
+  SELECT id, k.state INTO refused FROM unnest(key_ids) id LEFT JOIN phi.data_key k ON k.key_id = id
+  WHERE ((k.state, to_state) IN (('active', 'retired'), ('active', 'compromised'),
                                  ('retired', 'compromised'), ('retired', 'destroyed'),
-                                 ('compromised', 'destroyed'))) IS NOT TRUE THEN
+                                 ('compromised', 'destroyed'))) IS NOT TRUE
+  ORDER BY id LIMIT 1;
+  IF FOUND THEN
     RAISE EXCEPTION USING
       ERRCODE = 'object_not_in_prerequisite_state',
-      MESSAGE = format('key %s cannot go from state %s to %s', key_id, from_state, to_state);
+      MESSAGE = format('key %s cannot go from state %s to %s', refused.id, coalesce(refused.state, 'unknown'), to_state);
   END IF;
+  IF to_state = 'destroyed' AND current_setting('phi.require_approval')::boolean
+     AND (SELECT a.request FROM phi.approver() a) IS NULL THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'insufficient_privilege',
+      MESSAGE = 'keys cannot be destroyed without the approval of a second custodian',
+      HINT = 'phi.destroy_key() asks for it.';
+  END IF;
+  INSERT INTO phi.key_event (key_id, from_state, to_state, reason)
+  SELECT k.key_id, k.state, to_state, reason FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(key_ids))
+  ORDER BY k.key_id;
   UPDATE phi.data_key k SET state = to_state, changed_at = clock_timestamp(),
          wrapped = CASE WHEN to_state <> 'destroyed' THEN k.wrapped END
-  WHERE k.key_id = move_key.key_id;
-  INSERT INTO phi.key_event (key_id, from_state, to_state, reason)
-  VALUES (key_id, from_state, to_state, reason);
+  WHERE k.key_id IN (SELECT unnest(key_ids));
 END $$;
+REVOKE EXECUTE ON FUNCTION phi.move_keys(int[], text, text) FROM PUBLIC;
+COMMENT ON FUNCTION phi.move_keys(int[], text, text) IS
+  'The one place where keys change their state; ERROR 55000 for a transition that is not allowed, 42501 for destroying without the approval that phi.require_approval asks for; internal to the custodian''s functions';
+
+CREATE FUNCTION phi.move_key(key_id int, to_state text, reason text) RETURNS void
+  LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT phi.move_keys(ARRAY[key_id], to_state, reason);
+END;
 REVOKE EXECUTE ON FUNCTION phi.move_key(int, text, text) FROM PUBLIC;
-COMMENT ON FUNCTION phi.move_key(int, text, text) IS
-  'The one place where a key changes its state; ERROR 55000 for a transition that is not allowed; internal to the custodian''s functions';
+COMMENT ON FUNCTION phi.move_key(int, text, text) IS 'phi.move_keys for one key; internal to the custodian''s functions';
 
 CREATE FUNCTION phi.clinic_id(code text) RETURNS int
   LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -219,12 +251,28 @@ COMMENT ON VIEW phi.clinics IS 'Clinics and how many keys each has that are not 
 CREATE VIEW phi.keys AS
   SELECT k.key_id, c.code AS clinic, phi.class_name(k.class) AS class, k.version,
          phi.suite_name(k.suite) AS suite,
-         k.state, k.master_key, k.created_at, k.changed_at
-  FROM phi.data_key k JOIN phi.clinic c USING (clinic_id);
+         k.state, k.master_key, k.created_at, k.changed_at,
+         (SELECT n.created_at FROM phi.data_key n
+          WHERE (n.clinic_id, n.class) = (k.clinic_id, k.class)
+          ORDER BY n.version DESC LIMIT 1) AS last_rotated,
+         u."values" AS known_values, u.counted_at
+  FROM phi.data_key k JOIN phi.clinic c USING (clinic_id) LEFT JOIN phi.key_use u USING (key_id);
 REVOKE ALL ON phi.keys FROM PUBLIC;
 GRANT SELECT ON phi.keys TO phi_custodian, phi_auditor;
 COMMENT ON VIEW phi.keys IS
-  'Keys without their bytes: whose, for what, in which state, and the label of the master key that wraps each';
+  'Keys without their bytes: whose, for what, in which state, the label of the master key that wraps each, when the newest key of its clinic and class was made, and how many values it had when they were last counted';
+
+CREATE VIEW phi.rotation_due AS
+  SELECT k.key_id, c.code AS clinic, phi.class_name(k.class) AS class,
+         clock_timestamp() - k.created_at AS age,
+         k.created_at + current_setting('phi.rotation_interval')::interval AS due_since
+  FROM phi.data_key k JOIN phi.clinic c USING (clinic_id)
+  WHERE k.state = 'active'
+    AND k.created_at + current_setting('phi.rotation_interval')::interval <= clock_timestamp();
+REVOKE ALL ON phi.rotation_due FROM PUBLIC;
+GRANT SELECT ON phi.rotation_due TO phi_custodian, phi_auditor;
+COMMENT ON VIEW phi.rotation_due IS
+  'Active keys older than phi.rotation_interval: phi.rotate_key(clinic, class) is due, phi.rotate_search_key(clinic) for class search';
 
 CREATE VIEW phi.key_events AS
   SELECT e.event_id, e.at, e.key_id, c.code AS clinic, phi.class_name(k.class) AS class,

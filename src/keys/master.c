@@ -2,39 +2,27 @@
  * master.c
  *		The server's master keys, and wrapping with them.
  *
- * A KEK is fetched from its provider once per server and kept in a region of
- * its own, mapped at server start so that every backend inherits it: locked,
- * and left out of core dumps.  The table of labels is in ordinary shared
- * memory.  Both are guarded by phi_shared_lock(); rows are only ever added, so
- * a row that was seen stays good.
+ * A KEK is fetched from its provider once per server and kept in the vault.
+ * Fetching may take as long as a command does, so no lock is held meanwhile: two
+ * processes may fetch the same key at once.
  */
 #include "postgres.h"
 
-#include <sys/mman.h>
-#include <time.h>
-
 #include "port/pg_bswap.h"
+#include "storage/lock.h"
 
 #include "guc.h"
 #include "keys/master.h"
-#include "shared.h"
+#include "keys/vault.h"
 
-#define MAX_MASTER_KEYS 32
-
-typedef struct MasterKeys
-{
-	int			n;
-	char		label[MAX_MASTER_KEYS][PHI_LABEL_SIZE];
-} MasterKeys;
-
-#define REGION_SIZE (MAX_MASTER_KEYS * PHI_SECRET_SIZE)
-
-static MasterKeys *shared = NULL;
-static uint8 *region = NULL;	/* MAX_MASTER_KEYS keys */
+/* Among advisory locks; with no database, so that no user's can be the same. */
+#define LOCK_FIRST_KEY 1
 
 /* Indexed by the setting phi.key_provider. */
 static const PhiKeyProvider *const providers[] = {
-	&phi_provider_file
+	[PHI_PROVIDER_FILE] = &phi_provider_file,
+	[PHI_PROVIDER_COMMAND] = &phi_provider_command,
+	[PHI_PROVIDER_CUSTODIAN] = &phi_provider_custodian
 };
 
 static const PhiKeyProvider *
@@ -43,169 +31,138 @@ provider(void)
 	return providers[phi_key_provider];
 }
 
-/* In the postmaster, at start and after a crash. */
-static void
-shared_start(void)
-{
-	if (region != NULL)
-	{
-		phi_memory_wipe(region, REGION_SIZE);
-		return;
-	}
-	region = mmap(NULL, REGION_SIZE, PROT_READ | PROT_WRITE,
-				  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (region == MAP_FAILED)
-		ereport(FATAL,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("could not map memory for master keys: %m")));
-	phi_memory_guard(region, REGION_SIZE);
-}
-
-static Size
-shared_size(void)
-{
-	return sizeof(MasterKeys);
-}
-
 void
 phi_master_init(void)
 {
-	phi_shared_request("pg_phi master keys", shared_size, (void **) &shared,
-					   shared_start);
+	phi_vault_init();
 }
 
-void
-phi_make_label(const uint8 *key, char *label)
+static PhiSecret *
+new_secret(void)
 {
-	char		fingerprint[PHI_FINGERPRINT_SIZE];
-	char		when[24];
-	time_t		now = time(NULL);
-	struct tm	utc;
+	PhiSecret  *secret = phi_secret_new();
 
-	if (phi_fingerprint(key, PHI_SECRET_SIZE, fingerprint) != PHI_OK)
+	if (secret == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not compute the fingerprint of a master key")));
-	strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", gmtime_r(&now, &utc));
-	snprintf(label, PHI_LABEL_SIZE, "%s-%s", when, fingerprint);
-}
-
-void
-phi_check_label(const uint8 *key, const char *label, const char *where)
-{
-	char		fingerprint[PHI_FINGERPRINT_SIZE];
-	const char *dash = strrchr(label, '-');
-
-	if (phi_fingerprint(key, PHI_SECRET_SIZE, fingerprint) != PHI_OK ||
-		dash == NULL || strcmp(dash + 1, fingerprint) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("\"%s\" holds another key than its name says", where),
-				 errdetail("The fingerprint of the key is %s.", fingerprint),
-				 errhint("Bring back the key whose fingerprint is the end of its name.")));
-}
-
-static int
-find(const char *label)
-{
-	for (int i = 0; i < shared->n; i++)
-	{
-		if (strcmp(shared->label[i], label) == 0)
-			return i;
-	}
-	return -1;
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory for keys")));
+	return secret;
 }
 
 /* Leaves nothing of a key that is refused. */
 static void
-fetch(const char *label, uint8 *key)
+load(const char *label)
 {
+	PhiSecret  *kek = new_secret();
+
 	PG_TRY();
 	{
-		provider()->fetch(label, key);
+		provider()->fetch(label, kek->material);
+		phi_vault_put(label, kek->material);
 	}
-	PG_CATCH();
+	PG_FINALLY();
 	{
-		phi_memory_wipe(key, PHI_SECRET_SIZE);
-		PG_RE_THROW();
+		phi_secret_free(kek);
 	}
 	PG_END_TRY();
 }
 
-/* Fetches under the lock, so that the provider is asked once per server. */
-static int
-load(const char *label)
-{
-	int			i;
-
-	LWLockAcquire(phi_shared_lock(), LW_EXCLUSIVE);
-	i = find(label);
-	if (i < 0)
-	{
-		if (shared->n == MAX_MASTER_KEYS)
-			ereport(ERROR,
-					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					 errmsg("too many master keys in use"),
-					 errdetail("A server keeps at most %d.", MAX_MASTER_KEYS),
-					 errhint("Restart the server to forget those that are no longer needed.")));
-		fetch(label, region + shared->n * PHI_SECRET_SIZE);
-		strlcpy(shared->label[shared->n], label, PHI_LABEL_SIZE);
-		i = shared->n++;
-	}
-	LWLockRelease(phi_shared_lock());
-	return i;
-}
-
-void
-phi_master_newest(char *label)
-{
-	if (provider()->newest(label))
-		return;
-	LWLockAcquire(phi_shared_lock(), LW_EXCLUSIVE);
-	if (!provider()->newest(label))
-		provider()->create(label);
-	LWLockRelease(phi_shared_lock());
-}
-
-bool
-phi_master_available(const char *label)
-{
-	bool		loaded;
-
-	LWLockAcquire(phi_shared_lock(), LW_SHARED);
-	loaded = find(label) >= 0;
-	LWLockRelease(phi_shared_lock());
-	return loaded || provider()->available(label);
-}
-
-bool
-phi_master_stored(const char *label)
-{
-	return provider()->available(label);
-}
-
 /*
- * The KEK as a key of this process, to be freed at once.  A KEK is needed once
- * per data key and backend; the less it is about, the better.
+ * The KEK as a key of this process, to be returned at once: until then no other
+ * process can seal.  A KEK is needed once per data key and backend; the less it
+ * is about, the better.
  */
 static PhiSecret *
 borrow(const char *label)
 {
 	PhiSecret  *kek;
-	int			i;
 
-	LWLockAcquire(phi_shared_lock(), LW_SHARED);
-	i = find(label);
-	LWLockRelease(phi_shared_lock());
-	if (i < 0)
-		i = load(label);
-	kek = phi_secret_new();
-	if (kek == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory for keys")));
-	memcpy(kek->material, region + i * PHI_SECRET_SIZE, PHI_SECRET_SIZE);
+	while ((kek = phi_vault_borrow(label)) == NULL)
+		load(label);
 	return kek;
+}
+
+void
+phi_master_create(const char *after, char *label)
+{
+	PhiSecret  *kek;
+
+	phi_vault_check_open();
+	/* Without the one before, the keys that it wraps could not be moved. */
+	if (after != NULL)
+		phi_vault_return(borrow(after));
+	kek = new_secret();
+	PG_TRY();
+	{
+		provider()->create(after, label, kek->material);
+		phi_vault_put(label, kek->material);
+	}
+	PG_FINALLY();
+	{
+		phi_secret_free(kek);
+	}
+	PG_END_TRY();
+}
+
+/* One process makes the first key, and the others find it. */
+static void
+create_first(char *label)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, InvalidOid, 0, LOCK_FIRST_KEY, 0);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	if (!provider()->newest(label))
+		phi_master_create(NULL, label);
+	LockRelease(&tag, ExclusiveLock, false);
+}
+
+void
+phi_master_newest(char *label)
+{
+	phi_vault_check_open();
+	if (!provider()->newest(label))
+		create_first(label);
+}
+
+List *
+phi_master_labels(void)
+{
+	return provider()->list();
+}
+
+bool
+phi_master_available(const char *label)
+{
+	return phi_vault_holds(label) ||
+		(!phi_vault_sealed(NULL) && provider()->available(label));
+}
+
+bool
+phi_master_stored(const char *label)
+{
+	return provider()->stored(label);
+}
+
+const char *
+phi_master_provider(void)
+{
+	return provider()->name;
+}
+
+bool
+phi_master_locked(int *given, int *wanted)
+{
+	*given = *wanted = 0;
+	return provider()->locked != NULL && provider()->locked(given, wanted);
+}
+
+bool
+phi_master_unlock(void)
+{
+	int			unlocked = provider()->unlock != NULL ? provider()->unlock() : 0;
+
+	return phi_vault_unseal() || unlocked > 0;
 }
 
 /* The row's identity as associated data, numbers big-endian. */
@@ -244,7 +201,7 @@ phi_master_wrap(const char *label, const PhiKeyIdentity *identity,
 	if (status == PHI_OK)
 		status = phi_seal(suite, kek, wrapped, identity_aad(identity, aad),
 						  body, PHI_SECRET_SIZE, body + PHI_SECRET_SIZE);
-	phi_secret_free(kek);
+	phi_vault_return(kek);
 	if (status != PHI_OK)
 	{
 		phi_memory_wipe(body, PHI_SECRET_SIZE);
@@ -272,7 +229,7 @@ phi_master_unwrap(const char *label, const PhiKeyIdentity *identity,
 		status = phi_open(suite, kek, wrapped.ptr, identity_aad(identity, aad),
 						  body, PHI_SECRET_SIZE, body + PHI_SECRET_SIZE,
 						  material);
-		phi_secret_free(kek);
+		phi_vault_return(kek);
 	}
 	if (status != PHI_OK)
 		ereport(ERROR,

@@ -23,6 +23,15 @@ typedef struct PhiKeyIdentity
 /* The label of the KEK that wraps new keys; makes the server's first one. */
 extern void phi_master_newest(char *label);
 
+/*
+ * Makes, or takes from where keys are made, a new KEK.  Its label sorts after
+ * "after" where labels sort by age; NULL: there was none before.
+ */
+extern void phi_master_create(const char *after, char *label);
+
+/* The labels of all KEKs that the provider has, palloc'ed. */
+extern List *phi_master_labels(void);
+
 /* Whether a KEK could be used, without an error if not. */
 extern bool phi_master_available(const char *label);
 
@@ -36,6 +45,21 @@ extern Size phi_master_wrap(const char *label, const PhiKeyIdentity *identity,
 /* ERROR 22000 when the row was altered or the KEK is another. */
 extern void phi_master_unwrap(const char *label, const PhiKeyIdentity *identity,
 							  PhiSpan wrapped, uint8 *material);
+
+/* What phi.key_provider says. */
+extern const char *phi_master_provider(void);
+
+/*
+ * Whether custodians must give shares before the newest KEK can be used; how
+ * many have, of how many.  Zeros where keys do not come from custodians.
+ */
+extern bool phi_master_locked(int *given, int *wanted);
+
+/*
+ * Takes the seal off, and unlocks what custodians gave their shares for; false
+ * when there was nothing to do.  ERROR 55000 when shares are missing.
+ */
+extern bool phi_master_unlock(void);
 
 extern void phi_master_init(void);
 

@@ -1,6 +1,7 @@
 /*
  * blocks.c
- *		Rekeying rows where they are, a range of blocks at a time.
+ *		Rekeying rows by updating them, a range of blocks at a time: those that
+ *		patch.c can't serve.
  *
  * Rows are updated below the executor: no trigger, rule, policy or generated
  * column has a part in it, for the plaintext stays what it was.  Indexes and
@@ -136,6 +137,7 @@ update_row(Updater *updater, TupleTableSlot *slot, Snapshot snapshot)
 		return;
 	}
 	updater->tally->updated++;
+	updater->tally->moved++;
 	if (PhiIndexesAreDue(indexes))
 		list_free(PhiInsertIndexTuples(updater->result, new_slot, updater->estate, indexes));
 }

@@ -244,13 +244,13 @@ phi_advance_lane(const PhiJob *job, const PhiLane *lane, const PhiTally *tally, 
 	foreach(cell, tally->failures)
 		record_failure(job, lane->relid, lfirst(cell));
 	run("UPDATE phi.rekey_lane SET next_block = $2, rows_read = rows_read + $3, values_done = values_done + $4,"
-		" skipped = skipped + $5, failed = failed + $6, done = $7, worked_at = clock_timestamp()"
-		" WHERE lane_id = $1",
-		7, (Oid[]) {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID},
+		" skipped = skipped + $5, failed = failed + $6, done = $7, rows_moved = rows_moved + $8,"
+		" worked_at = clock_timestamp() WHERE lane_id = $1",
+		8, (Oid[]) {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID, INT8OID},
 		(Datum[]) {Int64GetDatum(lane->lane_id), Int64GetDatum(Min(lane->next, lane->blocks)),
 			Int64GetDatum(tally->rows), Int64GetDatum(tally->values),
 			Int64GetDatum(tally->skipped), Int64GetDatum(list_length(tally->failures)),
-			BoolGetDatum(done)},
+			BoolGetDatum(done), Int64GetDatum(tally->moved)},
 		NULL, SPI_OK_UPDATE);
 	SPI_finish();
 }
@@ -274,7 +274,7 @@ phi_changed_tables(const PhiJob *job)
 	MemoryContext context = CurrentMemoryContext;
 	List	   *result = NIL;
 
-	run("SELECT DISTINCT relid::int8 FROM phi.rekey_lane WHERE job = $1 AND pass = $2 AND values_done > 0",
+	run("SELECT DISTINCT relid::int8 FROM phi.rekey_lane WHERE job = $1 AND pass = $2 AND rows_moved > 0",
 		2, (Oid[]) {INT4OID, INT4OID},
 		(Datum[]) {Int32GetDatum(job->job), Int32GetDatum(job->pass)}, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)

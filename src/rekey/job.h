@@ -67,7 +67,7 @@ extern void phi_mark_start(int32 job);
 /* Values encrypted again and rows skipped by the job's pass. */
 extern int64 phi_left_in_pass(const PhiJob *job);
 
-/* Tables in which the job's pass has changed rows. */
+/* Tables in which the job's pass has moved rows. */
 extern List *phi_changed_tables(const PhiJob *job);
 
 /* For phi.rekey_progress. */

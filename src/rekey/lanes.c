@@ -55,6 +55,7 @@ typedef struct Work
 	Reclaim		reclaim;
 	PhiTally	tally;			/* of the last batch */
 	bool		careful;		/* the batch failed as a whole */
+	bool		moved;			/* rows, so that there are dead ones */
 	int			vacuumed;		/* quarters of the table */
 	double		density;		/* rows that a block had lately */
 } Work;
@@ -184,6 +185,35 @@ rewrite(Work *work, Relation rel)
 	work->lane.next = work->lane.blocks;
 }
 
+/* Pages that are pinned each time, by a cursor perhaps, are not waited for. */
+#define PATIENT_PASSES 2
+
+/* In place where that can be done; the other blocks, in runs, by updates. */
+static void
+rekey_range(Work *work, PhiTable *table, BlockNumber first, BlockNumber end)
+{
+	const PhiTarget *target = &work->job->target;
+	Bitmapset  *slow;
+	int			from = -1;
+
+	if (work->careful || !phi_can_patch(table->rel, target))
+	{
+		phi_rekey_blocks(table, target, first, end, work->careful, &work->tally);
+		return;
+	}
+	slow = phi_patch_blocks(table, target, first, end,
+							work->job->pass <= PATIENT_PASSES, &work->tally);
+	while ((from = bms_next_member(slow, from)) >= 0)
+	{
+		int			to = from;
+
+		while (bms_is_member(to + 1, slow))
+			to++;
+		phi_rekey_blocks(table, target, first + from, first + to + 1, false, &work->tally);
+		from = to;
+	}
+}
+
 static void
 rekey_next(Work *work, Relation rel)
 {
@@ -195,9 +225,11 @@ rekey_next(Work *work, Relation rel)
 		work->lane.next = work->lane.blocks;
 	else
 	{
-		phi_rekey_blocks(table, &work->job->target, first, end, work->careful, &work->tally);
+		rekey_range(work, table, first, end);
 		work->density = (double) work->tally.rows / (end - first);
-		reclaim(work, rel, first, end);
+		work->moved |= work->tally.moved > 0;
+		if (work->tally.moved > 0)
+			reclaim(work, rel, first, end);
 		work->lane.next = after_batch(&work->lane, end);
 	}
 	table_close(rel, NoLock);
@@ -298,7 +330,7 @@ vacuum_if_due(Work *work)
 {
 	int			done = (int64) work->lane.next * VACUUMS / Max(work->lane.blocks, 1);
 
-	if (work->lane.lane != 0 || work->lane.blocks < VACUUM_MIN_BLOCKS || work->job->rewrite ||
+	if (!work->moved || work->lane.lane != 0 || work->lane.blocks < VACUUM_MIN_BLOCKS || work->job->rewrite ||
 		work->job->pass > 1 || done <= work->vacuumed || done >= VACUUMS)
 		return;
 	work->vacuumed = done;

@@ -175,6 +175,36 @@ recrypt_value(const PhiType *type, Datum value, void *context)
 	return PointerGetDatum(result);
 }
 
+Datum
+phi_recrypt_datum(const PhiWalk *walk, const PhiTarget *target, Datum value, PhiTally *tally)
+{
+	ItemPointerData nowhere;
+	Visit		visit = {.target = target,.tid = &nowhere,.tally = tally};
+
+	ItemPointerSetInvalid(&nowhere);
+	return phi_walk(walk, value, recrypt_value, &visit);
+}
+
+static Datum
+look_for_target(const PhiType *type, Datum value, void *context)
+{
+	Visit	   *visit = context;
+	PhiHead		head;
+
+	/* "changed": would be. */
+	visit->changed |= !phi_read_head(type, value, &head) || is_target(visit->target, &head);
+	return value;
+}
+
+bool
+phi_has_target(const PhiWalk *walk, const PhiTarget *target, Datum value)
+{
+	Visit		visit = {.target = target};
+
+	(void) phi_walk(walk, value, look_for_target, &visit);
+	return visit.changed;
+}
+
 bool
 phi_recrypt_row(const PhiTable *table, const PhiTarget *target, ItemPointer tid,
 				Datum *values, bool *nulls, PhiTally *tally)

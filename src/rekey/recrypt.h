@@ -33,6 +33,7 @@ typedef struct PhiTally
 {
 	int64		rows;			/* looked at */
 	int64		updated;		/* of these */
+	int64		moved;			/* of these, by an UPDATE */
 	int64		values;			/* encrypted again */
 	int64		skipped;		/* rows that others were at work on */
 	List	   *failures;		/* of PhiFailure */
@@ -47,8 +48,27 @@ extern bool phi_recrypt_row(const PhiTable *table, const PhiTarget *target,
 							ItemPointer tid, Datum *values, bool *nulls,
 							PhiTally *tally);
 
+/* The same for one value, of which no tid is known. */
+extern Datum phi_recrypt_datum(const PhiWalk *walk, const PhiTarget *target,
+							   Datum value, PhiTally *tally);
+
+/* Whether a value holds an envelope of the target, or one that is malformed. */
+extern bool phi_has_target(const PhiWalk *walk, const PhiTarget *target, Datum value);
+
+/* Whether values of a table can be rekeyed in the bytes where they lie. */
+extern bool phi_can_patch(Relation rel, const PhiTarget *target);
+
 /*
- * Rekeys the rows of blocks first to last - 1 where they are, in the current
+ * Does so in blocks first to last - 1.  Returns the set of blocks, counted from
+ * "first", that have values which must be moved.  Pages that others have pinned
+ * are counted as skipped; if not "patient", their rows are to be moved too.
+ */
+extern Bitmapset *phi_patch_blocks(PhiTable *table, const PhiTarget *target,
+								   BlockNumber first, BlockNumber last,
+								   bool patient, PhiTally *tally);
+
+/*
+ * Rekeys the rows of blocks first to last - 1 by updating them, in the current
  * transaction.  Rows that others have locked or changed are skipped and
  * counted.  With "careful" an error in a row is a failure of that row.
  */

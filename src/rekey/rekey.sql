@@ -44,6 +44,7 @@ CREATE TABLE phi.rekey_lane (
   blocks      bigint NOT NULL,
   rows_read   bigint NOT NULL DEFAULT 0,
   values_done bigint NOT NULL DEFAULT 0,
+  rows_moved  bigint NOT NULL DEFAULT 0,
   skipped     bigint NOT NULL DEFAULT 0,
   failed      bigint NOT NULL DEFAULT 0,
   done        boolean NOT NULL DEFAULT false,
@@ -241,10 +242,12 @@ CREATE FUNCTION phi.await_job(job int) RETURNS text
 AS $$
 DECLARE
   now_state text;
+  waited interval;
 BEGIN
-  SELECT j.state INTO now_state FROM phi.rekey_job j WHERE j.job = await_job.job;
-  /* Its worker found no slot, or was killed. */
-  IF now_state = 'running' AND NOT phi.is_led(job) THEN
+  SELECT j.state, clock_timestamp() - coalesce(j.resumed_at, j.started_at) INTO now_state, waited
+  FROM phi.rekey_job j WHERE j.job = await_job.job;
+  /* Its worker found no slot, or was killed; a new one takes a moment. */
+  IF now_state = 'running' AND NOT phi.is_led(job) AND waited > interval '1 second' THEN
     PERFORM phi.launch_job(job);
   END IF;
   RETURN now_state;

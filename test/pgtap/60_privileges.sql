@@ -3,7 +3,7 @@
 \ir include/setup.psql
 CREATE VIEW t.function AS
 SELECT p.oid, p.pronamespace::regnamespace::text AS schema, p.proname::text AS name, p.oid::regprocedure::text AS signature, p.provolatile AS volatility,
-       p.proisstrict AS strict, p.proparallel AS parallel, p.proleakproof AS leakproof, p.prosecdef AS definer, p.proconfig, l.lanname::text AS language, p.prosrc,
+       p.proisstrict AS strict, p.proparallel AS parallel, p.proleakproof AS leakproof, p.prokind AS form, p.prosecdef AS definer, p.proconfig, l.lanname::text AS language, p.prosrc,
        has_function_privilege('t_nobody', p.oid, 'EXECUTE') AS public,
        has_function_privilege('phi_custodian', p.oid, 'EXECUTE') AS custodian, has_function_privilege('phi_auditor', p.oid, 'EXECUTE') AS auditor
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
@@ -14,9 +14,9 @@ SELECT is((SELECT count(*) FROM pg_proc p WHERE p.pronamespace = 'phi'::regnames
 -- Schema phi: by name, who may call it.
 CREATE VIEW t.in_phi AS SELECT name, bool_or(public) AS public, bool_or(custodian) AS custodian, bool_or(auditor) AS auditor, bool_and(public) AS all_public FROM t.function WHERE schema = 'phi' GROUP BY name;
 SELECT is(string_agg(name, ' ' ORDER BY name), 'current_clinic decrypt describe encrypt session', 'of phi, everybody may call') FROM t.in_phi WHERE public;
-SELECT is(string_agg(name, ' ' ORDER BY name), 'class_list class_name create_clinic rotate_key suite_name', 'custodians also') FROM t.in_phi WHERE custodian AND NOT public;
-SELECT is(string_agg(name, ' ' ORDER BY name), 'class_list class_name suite_name', 'auditors also') FROM t.in_phi WHERE auditor AND NOT public;
-SELECT is(string_agg(name, ' ' ORDER BY name), 'add_key class_mask class_number clinic_id grant_clinic isolate move_key notice_change record_grant revoke_clinic unisolate wrap_new_key', 'nobody but the owner') FROM t.in_phi WHERE NOT custodian AND NOT public;
+SELECT is(string_agg(name, ' ' ORDER BY name), 'approve await_job cancel_rekey check_certificates check_master_key class_list class_name compromise_step count_key_values create_clinic custodian_shares custodians destroy_key enroll_custodian follow_job holds_encrypted is_led job_line nap open_compromise pause_rekey prepare_master_key refuse_request rekey remove_custodian respond_to_compromise restart_rekey resume_rekey rotate_key rotate_master_key rotate_search_key seal seal_status shred_clinic shred_result start_rekey start_shred suite_name unseal', 'custodians also') FROM t.in_phi WHERE custodian AND NOT public;
+SELECT is(string_agg(name, ' ' ORDER BY name), 'check_certificates check_master_key class_list class_name custodians holds_encrypted is_led job_line seal_status suite_name', 'auditors also') FROM t.in_phi WHERE auditor AND NOT public;
+SELECT is(string_agg(name, ' ' ORDER BY name), 'add_custodian add_key apply_seal approved_step approver ask_approval carry_out certificate_hash certify check_compromise check_rekey_key class_mask class_number cleared clinic_id compromise_destroy compromise_expose compromise_finish compromise_mark compromise_master compromise_rekey compromise_rotate compromise_search compromise_text count_values destroy_keys drop_custodian encrypted_relations find_job foreign_temp_tables grant_clinic has_master is_custodian isolate job_done key_values known_masters launch_job left_active lift_seal lock_search login_name make_master move_key move_keys newest_master notice_change open_request outdated_keys prove_unused record_grant record_seal replace_compromised replace_search_keys report_copies report_dead_rows report_events report_exposed report_failures report_master require_destroyable require_no_foreign_temp_tables require_read_committed require_unused revoke_clinic rewrap_key rewrap_keys search_indexes shred_close shred_finish stage_share stop_job stored_constants temp_owner unisolate unused_master_key unwraps utc wait_for_readers wait_for_writers worker_pids wrap_new_key', 'nobody but the owner') FROM t.in_phi WHERE NOT custodian AND NOT public;
 SELECT is(string_agg(name, ' '), NULL, 'all functions of one name are open or none') FROM t.in_phi WHERE public AND NOT all_public;
 
 -- What is built like what, by name with the type left out.
@@ -34,13 +34,22 @@ INSERT INTO t.wanted VALUES
   ('encequalimage', 's strict safe public'), ('hashenc enc', 'i strict safe public'), ('hashenc base', 's strict safe public'),
   ('encsmaller', 's strict safe public'), ('enclarger', 's strict safe public'), ('min', 'i null safe public'), ('max', 'i null safe public'),
   ('phi.encrypt',  'v strict restricted public'), ('phi.decrypt', 's strict safe public'), ('phi.describe', 's strict safe public'),
-  ('phi.current_clinic', 's strict safe public'), ('phi.session', 's strict restricted public'),
-  ('phi.class_name', 'i strict safe'), ('phi.class_number', 'i strict safe'), ('phi.suite_name', 'i strict safe'), ('phi.class_mask', 'i strict safe'), ('phi.class_list', 'i strict safe'),
-  ('phi.notice_change', 'v strict unsafe'), ('phi.wrap_new_key', 'v strict unsafe'),
-  ('phi.clinic_id', 's null safe'),
-  ('phi.add_key', 'v null unsafe'), ('phi.move_key', 'v null unsafe'), ('phi.create_clinic', 'v null unsafe definer'), ('phi.rotate_key', 'v null unsafe definer'),
-  ('phi.record_grant', 'v null unsafe'), ('phi.grant_clinic', 'v null unsafe definer'), ('phi.revoke_clinic', 'v null unsafe definer'),
-  ('phi.isolate', 'v null unsafe'), ('phi.unisolate', 'v null unsafe');
+  ('phi.current_clinic', 's strict safe public'), ('phi.session', 's strict restricted public');
+INSERT INTO t.wanted SELECT 'phi.' || name, facts FROM (VALUES
+  ('i strict safe', 'class_list class_mask class_name class_number suite_name'),
+  ('s strict safe', 'holds_encrypted utc'),
+  ('s strict restricted', 'is_led login_name worker_pids'),
+  ('s strict restricted definer', 'job_line'),
+  ('s null safe', 'certificate_hash check_compromise check_rekey_key clinic_id encrypted_relations is_custodian left_active outdated_keys report_dead_rows report_exposed report_failures search_indexes'),
+  ('s null safe definer', 'check_certificates shred_result'),
+  ('s null restricted', 'report_events'),
+  ('v strict restricted', 'custodian_shares custodians seal_status temp_owner'),
+  ('v null restricted', 'report_copies'),
+  ('v strict unsafe', 'add_custodian apply_seal count_values drop_custodian has_master job_done known_masters launch_job lift_seal make_master newest_master notice_change rewrap_key stage_share stop_job stored_constants unwraps wait_for_readers wait_for_writers wrap_new_key'),
+  ('v strict unsafe definer', 'await_job'),
+  ('v null unsafe', 'add_key approved_step approver ask_approval carry_out certify cleared compromise_destroy compromise_expose compromise_finish compromise_mark compromise_master compromise_rekey compromise_rotate compromise_search compromise_text destroy_keys find_job follow_job foreign_temp_tables isolate key_values lock_search move_key move_keys nap open_request prove_unused record_grant record_seal rekey replace_compromised replace_search_keys report_master require_destroyable require_no_foreign_temp_tables require_read_committed require_unused respond_to_compromise resume_rekey rewrap_keys shred_clinic shred_close shred_finish unisolate unused_master_key'),
+  ('v null unsafe definer', 'approve cancel_rekey check_master_key compromise_step count_key_values create_clinic destroy_key enroll_custodian grant_clinic open_compromise pause_rekey prepare_master_key refuse_request remove_custodian restart_rekey revoke_clinic rotate_key rotate_master_key rotate_search_key seal start_rekey start_shred unseal')
+) v(facts, names), unnest(string_to_array(names, ' ')) name;
 -- != and the order are as =, without being leakproof: only equality earns it.
 INSERT INTO t.wanted SELECT format('enc%s %s', op, args), CASE args WHEN 'enc enc' THEN 'i' ELSE 's' END || ' strict safe public'
 FROM unnest(ARRAY['ne', 'lt', 'le', 'gt', 'ge', 'cmp']) op, unnest(ARRAY['enc enc', 'enc base', 'base enc']) args;
@@ -58,15 +67,17 @@ SELECT is(string_agg(signature, ', '), NULL, 'no function that makes a nonce is 
 WHERE volatility <> 'v' AND prosrc IN ('phi_base_to_enc', 'phi_enc_to_enc', 'phi_encrypt');
 -- A search_path of the caller's would run the caller's functions with the owner's rights.
 SELECT is(string_agg(signature, ', '), NULL, 'all functions not in C have their own search_path') FROM t.function
-WHERE language NOT IN ('c', 'internal') AND proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp'];
-SELECT is(count(*), 4::bigint, 'four functions run with their owner''s rights') FROM t.function WHERE definer;
+WHERE language NOT IN ('c', 'internal') AND form <> 'p' AND proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp'];
+-- A procedure that commits can have none, so it sets one in each transaction.
+SELECT is(string_agg(signature, ', '), NULL, 'but for procedures, which set one and run with their caller''s rights') FROM t.function
+WHERE form = 'p' AND (definer OR language <> 'c' AND prosrc !~ 'BEGIN\s+(LOOP\s+)?PERFORM pg_catalog.set_config\(''search_path'', ''pg_catalog, pg_temp'', true\)');
 
 -- Relations.
 SELECT is(string_agg(relname::text, ' ' ORDER BY relname), NULL, 'no relation of phi is open to everybody') FROM pg_class
 WHERE relnamespace = 'phi'::regnamespace AND relkind IN ('r', 'v', 'm', 'p') AND has_table_privilege('t_nobody', oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
 SELECT is(string_agg(relname::text, ' ' ORDER BY relname), NULL, 'nor one of its sequences') FROM pg_class
 WHERE relnamespace = 'phi'::regnamespace AND CASE relkind WHEN 'S' THEN has_sequence_privilege('t_nobody', oid, 'USAGE, SELECT, UPDATE') END;
-SELECT is(string_agg(relname::text, ' ' ORDER BY relname), 'clinics grant_events grants key_events keys protected_columns', role || ' may read') FROM pg_class, unnest(ARRAY['phi_custodian', 'phi_auditor']) role
+SELECT is(string_agg(relname::text, ' ' ORDER BY relname), 'clinics compromise_reports destruction_certificates grant_events grants key_events keys master_key_events protected_columns rekey_failures rekey_progress requests rotation_due seal_events', role || ' may read') FROM pg_class, unnest(ARRAY['phi_custodian', 'phi_auditor']) role
 WHERE relnamespace = 'phi'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege(role, oid, 'SELECT') GROUP BY role;
 SELECT is(string_agg(relname::text, ' ' ORDER BY relname), NULL, 'and write nothing: ' || role) FROM unnest(ARRAY['phi_custodian', 'phi_auditor']) role LEFT JOIN pg_class
 ON relnamespace = 'phi'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege(role, oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER') GROUP BY role;
@@ -95,10 +106,19 @@ INSERT INTO t.call VALUES
   ('phi.grant_clinic(''t_nobody'', ''a'', ''{none}'')', '22023'), ('phi.grant_clinic(''t_nobody'', ''a'', ''{NULL}'')', '22004'), ('phi.grant_clinic(''t_nobody'', ''a'', ''{search}'')', '22023'),
   ('phi.revoke_clinic(NULL, ''a'')', '42704'), ('phi.revoke_clinic(''t_app_a'', NULL)', '42704'), ('phi.revoke_clinic(''t_nobody'', ''a'')', '42704'), ('phi.revoke_clinic(''t_app_a'', ''none'')', '42704'),
   ('phi.isolate(NULL, ''clinic'')', '42809'), ('phi.isolate(''t.call'', NULL)', '42703'), ('phi.isolate(''t.call'', ''none'')', '42703'), ('phi.isolate(''t.function'', ''name'')', '42809'), ('phi.isolate(''t.none'', ''clinic'')', '42P01'), ('phi.isolate(''t.call'', ''ctid'')', '42703'),
+  ('phi.rotate_search_key(NULL)', '22004'), ('phi.rotate_search_key(''none'')', '42704'),
+  ('phi.destroy_key(NULL)', '22004'), ('phi.destroy_key(1, NULL)', '22004'), ('phi.destroy_key(99999)', '42704'), ('phi.destroy_key((SELECT min(key_id) FROM phi.keys))', '55000'),
+  ('phi.start_shred(NULL, ''a'')', '22004'), ('phi.start_shred(''a'', NULL)', '22004'), ('phi.start_shred(''a'', ''b'')', '22023'), ('phi.start_shred(''none'', ''none'')', '42704'), ('phi.shred_result(NULL)', '55000'),
+  ('phi.approve(NULL)', '22004'), ('phi.approve(99999)', '42704'), ('phi.refuse_request(NULL)', '22004'), ('phi.refuse_request(99999)', '42704'),
+  ('phi.open_compromise(NULL, ''x'', false, 2)', '22004'), ('phi.open_compromise(NULL, ''x'', NULL, 2)', '22004'), ('phi.open_compromise(1, ''x'', true, 2)', '22023'), ('phi.open_compromise(99999, ''x'', false, 2)', '42704'),
+  ('phi.open_compromise((SELECT min(key_id) FROM phi.keys), NULL, false, 2)', '22004'), ('phi.open_compromise((SELECT min(key_id) FROM phi.keys), '' '', false, 2)', '22004'), ('phi.open_compromise((SELECT min(key_id) FROM phi.keys), ''x'', false, NULL)', '22023'), ('phi.open_compromise(NULL, NULL, true, 2)', '22004'),
+  ('phi.compromise_step(NULL)', '42704'), ('phi.compromise_step(99999)', '42704'),
+  ('phi.unseal('''')', '22023'), ('phi.unseal(''a passphrase'')', '22023'), ('phi.remove_custodian(NULL)', '22004'), ('phi.remove_custodian(''none'')', '42704'),
+  ('phi.enroll_custodian(NULL, 1, 1, ''x'')', '22004'), ('phi.enroll_custodian(''x'', 1, 1, ''x'')', '22023'),
   ('phi.unisolate(NULL)', '42704'), ('phi.unisolate(''t.call'')', '42704'), ('phi.unisolate(0::regclass)', '42704'), ('phi.isolate(99999999::regclass, ''clinic'')', '42703');
-CREATE TABLE t.before AS SELECT (SELECT count(*) FROM phi.clinic) clinics, (SELECT count(*) FROM phi.data_key) keys, (SELECT count(*) FROM phi.clinic_grant) grants, (SELECT count(*) FROM phi.grant_event) events, (SELECT count(*) FROM pg_policy) policies;
+CREATE TABLE t.before AS SELECT (SELECT count(*) FROM phi.clinic) clinics, (SELECT count(*) FROM phi.data_key) keys, (SELECT count(*) FROM phi.clinic_grant) grants, (SELECT count(*) FROM phi.grant_event) events, (SELECT count(*) FROM phi.key_event) key_events, (SELECT count(*) FROM phi.request) requests, (SELECT count(*) FROM phi.compromise_report) reports, (SELECT count(*) FROM phi.rekey_job) jobs, (SELECT count(*) FROM pg_policy) policies;
 SELECT throws_ok('SELECT ' || call, wanted, NULL, 'refused: ' || call) FROM t.call;
-SELECT results_eq('TABLE t.before', 'SELECT (SELECT count(*) FROM phi.clinic) clinics, (SELECT count(*) FROM phi.data_key) keys, (SELECT count(*) FROM phi.clinic_grant) grants, (SELECT count(*) FROM phi.grant_event) events, (SELECT count(*) FROM pg_policy) policies', 'and nothing was done');
+SELECT results_eq('TABLE t.before', 'SELECT (SELECT count(*) FROM phi.clinic) clinics, (SELECT count(*) FROM phi.data_key) keys, (SELECT count(*) FROM phi.clinic_grant) grants, (SELECT count(*) FROM phi.grant_event) events, (SELECT count(*) FROM phi.key_event) key_events, (SELECT count(*) FROM phi.request) requests, (SELECT count(*) FROM phi.compromise_report) reports, (SELECT count(*) FROM phi.rekey_job) jobs, (SELECT count(*) FROM pg_policy) policies', 'and nothing was done');
 SELECT is(t.run('t_app_a', 'a', 'SELECT ' || call), wanted, call)
 FROM (VALUES ('phi.encrypt(''x'', NULL) IS NULL', 'true'), ('phi.encrypt(''x'', ''none'')', 'ERROR 22023'), ('phi.encrypt(''x'', '''')', 'ERROR 22023'), ('phi.encrypt(''x'', ''search'')', 'ERROR 22023'),
              ('phi.decrypt(NULL::enctext) IS NULL', 'true'), ('(phi.describe(NULL::enctext)).key_id IS NULL', 'true')) v(call, wanted);

@@ -11,7 +11,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(new_server key_directory key_file set_up_clinics as gives
-  refused warned session slurp_raw files_with memory_of);
+  refused warned session slurp_raw files_with memory_of memory_areas
+  processes_with data_keys vault);
 
 # Where the master keys of a server of new_server() are, unless told otherwise.
 sub key_directory
@@ -163,6 +164,78 @@ sub memory_of
 	my ($pid, $what) = @_;
 	my ($kilobytes) = slurp_raw("/proc/$pid/status") =~ /^\Q$what\E:\s+(\d+) kB/m;
 	return $kilobytes;
+}
+
+# The writable memory of a process, area by area: [ flags of smaps, shared,
+# content ]. An empty list, or undef, when it cannot be read.
+sub memory_areas
+{
+	my ($pid, $flag) = @_;
+	my @areas;
+
+	open my $memory, '<:raw', "/proc/$pid/mem" or return;
+	for my $area (split /(?=^[0-9a-f]+-[0-9a-f]+ )/m, slurp_raw("/proc/$pid/smaps"))
+	{
+		my ($from, $to, $share) = $area =~ /\A([0-9a-f]+)-([0-9a-f]+) rw.([ps])/ or next;
+		next if defined $flag && $area !~ /^VmFlags:.*\b$flag\b/m;
+		my ($size, $content, $have) = (hex($to) - hex $from, '', 0);
+		sysseek $memory, hex $from, 0;
+		while ($have < $size)
+		{
+			my $n = sysread $memory, $content, $size - $have, $have;
+			last unless $n;
+			$have += $n;
+		}
+		push @areas, [ $share, $content ];
+	}
+	return @areas ? \@areas : undef;
+}
+
+# The data keys that a backend holds: where src/crypto/secret.c keeps them, 64
+# structures of 256 bytes, each with its key from the twelfth byte on.
+sub data_keys
+{
+	my ($pid) = @_;
+	my %keys;
+
+	for my $area (@{ memory_areas($pid, 'dd') // [] })
+	{
+		# libsodium puts what it gives at the end of its pages.
+		my $begin = length($area->[1]) - 64 * 256;
+		next unless $area->[0] eq 'p' && $begin == 4096;
+		for my $i (0 .. 63)
+		{
+			my $key = substr $area->[1], $begin + 256 * $i + 12, 32;
+			$keys{$key} = 1 if $key ne "\0" x 32;
+		}
+	}
+	return sort keys %keys;
+}
+
+# The memory of src/keys/vault.c: 32 master keys, a box key, shares.
+sub vault
+{
+	my ($node) = @_;
+	my ($postmaster) = slurp_raw($node->data_dir . '/postmaster.pid') =~ /\A(\d+)/;
+	my @areas = grep { $_->[0] eq 's' } @{ memory_areas($postmaster, 'dd') // [] };
+
+	return @areas == 1 ? $areas[0][1] : undef;
+}
+
+# Processes of the server whose memory holds one of the strings.
+sub processes_with
+{
+	my ($node, @strings) = @_;
+	my ($postmaster) = slurp_raw($node->data_dir . '/postmaster.pid') =~ /\A(\d+)/;
+	my @children = grep { slurp_raw("/proc/$_/stat") =~ /\) \S $postmaster / } map { m{(\d+)} } glob '/proc/[0-9]*';
+	my @found;
+
+	for my $pid ($postmaster, @children)
+	{
+		my $areas = memory_areas($pid) // next;
+		push @found, $pid if grep { my $area = $_->[1]; grep { index($area, $_) >= 0 } @strings } @$areas;
+	}
+	return @found;
 }
 
 # A psql that stays connected: PhiTest::session(node, role, options).

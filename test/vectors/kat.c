@@ -5,7 +5,7 @@
  * Run them with the script "run" beside this file, which does
  *
  *		cc -std=gnu99 -O2 -I src/crypto -o kat test/vectors/kat*.c \
- *			src/crypto/[a-z]*.c -lcrypto -lsodium
+ *			src/crypto/[a-z]*.c -lcrypto -lsodium -lgfshare
  *		./kat test/vectors/wycheproof.txt
  */
 #include "kat.h"
@@ -143,6 +143,7 @@ main(int argc, char **argv)
 	test_negative();
 	test_random();
 	test_text();
+	test_shares();
 	test_secrets();
 	printf("1..%d\n", tests);
 	return failures == 0 ? 0 : 1;

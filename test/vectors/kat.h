@@ -56,5 +56,6 @@ extern void test_negative(void);
 extern void test_random(void);
 extern void test_secrets(void);
 extern void test_text(void);
+extern void test_shares(void);
 
 #endif							/* PHI_KAT_H */

@@ -4,7 +4,7 @@
  *		AES-256-GCM by each library, so that phi_gcm_short can be chosen.
  *
  *		cc -std=gnu99 -O2 -I src/crypto -o speed test/vectors/speed.c \
- *			src/crypto/[a-z]*.c -lcrypto -lsodium && ./speed
+ *			src/crypto/[a-z]*.c -lcrypto -lsodium -lgfshare && ./speed
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,0 +1,139 @@
+CREATE FUNCTION phi.search_indexes(OUT index oid, OUT relation oid) RETURNS SETOF record
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT DISTINCT i.indexrelid, i.indrelid
+  FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid AND x.relkind = 'i'
+       CROSS JOIN unnest(i.indclass::oid[]) opclass
+       JOIN pg_opclass o ON o.oid = opclass
+       JOIN pg_am am ON am.oid = o.opcmethod AND am.amname = 'hash'
+       JOIN pg_depend d ON d.classid = 'pg_type'::regclass AND d.objid = o.opcintype
+                       AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+       JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pg_phi';
+END;
+REVOKE EXECUTE ON FUNCTION phi.search_indexes() FROM PUBLIC;
+COMMENT ON FUNCTION phi.search_indexes() IS
+  'Hash indexes on encrypted values, also of partitions and exclusion constraints; internal';
+
+CREATE FUNCTION phi.encrypted_relations() RETURNS SETOF oid
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT DISTINCT p.relation::oid FROM phi.protected_columns p
+  UNION SELECT s.relation FROM phi.search_indexes() s;
+END;
+REVOKE EXECUTE ON FUNCTION phi.encrypted_relations() FROM PUBLIC;
+COMMENT ON FUNCTION phi.encrypted_relations() IS
+  'Tables and materialized views with encrypted columns, or hash indexes on encrypted values; internal';
+
+/*
+ * A search meets the old index with the old key or the new one with the new key,
+ * nothing between: who searches waits for the locks, and notices the new key
+ * when it gets them. Locks are taken in the order of OIDs.
+ */
+CREATE FUNCTION phi.lock_search() RETURNS void
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  found regclass;
+BEGIN
+  IF EXISTS (SELECT FROM phi.search_indexes() s JOIN pg_class c ON c.oid = s.relation
+             WHERE c.relpersistence = 't' AND c.relnamespace <> pg_my_temp_schema()) THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_in_use',
+      MESSAGE = 'temporary tables of other sessions have hash indexes on encrypted columns',
+      DETAIL = (SELECT string_agg(format('Process %s: %s.', t.pid, t.relation), ' ') FROM phi.foreign_temp_tables() t),
+      HINT = 'End these sessions: their indexes cannot be built anew.';
+  END IF;
+  /* First what keeps indexes from being added meanwhile, */
+  FOR found IN SELECT o FROM phi.encrypted_relations() o JOIN pg_class c ON c.oid = o
+               WHERE c.relkind IN ('r', 'p') AND (c.relpersistence <> 't' OR c.relnamespace = pg_my_temp_schema())
+               ORDER BY o LOOP
+    EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', found);
+  END LOOP;
+  /* then everybody from those that have one. */
+  FOR found IN SELECT DISTINCT s.relation FROM phi.search_indexes() s JOIN pg_class c ON c.oid = s.relation
+               WHERE c.relkind = 'r' ORDER BY 1 LOOP
+    EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', found);
+  END LOOP;
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.lock_search() FROM PUBLIC;
+COMMENT ON FUNCTION phi.lock_search() IS
+  'Locks every table that is searched by the clinics'' search keys, to the end of the transaction; ERROR 55006 when another session has such a temporary table; internal';
+
+CREATE FUNCTION phi.replace_search_keys(clinics int[], to_state text, reason text) RETURNS int[]
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  new_keys int[];
+  found regclass;
+BEGIN
+  PERFORM phi.require_read_committed();
+  PERFORM phi.lock_search();
+  PERFORM FROM phi.clinic c WHERE c.clinic_id IN (SELECT unnest(clinics)) ORDER BY c.clinic_id FOR NO KEY UPDATE;
+  PERFORM phi.move_keys(ARRAY(SELECT k.key_id FROM phi.data_key k
+                              WHERE k.clinic_id IN (SELECT unnest(clinics)) AND k.class = -1 AND k.state = 'active'),
+                        to_state, reason);
+  new_keys := ARRAY(SELECT phi.add_key(of_clinic, -1::smallint,
+                                       coalesce((SELECT max(k.version) FROM phi.data_key k
+                                                 WHERE (k.clinic_id, k.class) = (of_clinic, -1)), 0) + 1, reason)
+                    FROM unnest(clinics) of_clinic);
+  FOR found IN SELECT s.index FROM phi.search_indexes() s ORDER BY 1 LOOP
+    EXECUTE format('REINDEX INDEX %s', found);
+  END LOOP;
+  RETURN new_keys;
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.replace_search_keys(int[], text, text) FROM PUBLIC;
+COMMENT ON FUNCTION phi.replace_search_keys(int[], text, text) IS
+  'Moves the clinics'' active search keys to a state, gives each clinic a new one, and builds all hash indexes anew; returns the new ids; internal';
+
+CREATE FUNCTION phi.rotate_search_key(clinic text) RETURNS int
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF clinic IS NULL THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'null_value_not_allowed',
+      MESSAGE = 'the clinic must not be null';
+  END IF;
+  RETURN (phi.replace_search_keys(ARRAY[phi.clinic_id(clinic)], 'retired', 'rotated'))[1];
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.rotate_search_key(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phi.rotate_search_key(text) TO phi_custodian;
+COMMENT ON FUNCTION phi.rotate_search_key(text) IS
+  'Gives a clinic a new search key, builds all hash indexes on encrypted columns anew, and returns the key''s id. Tables with such indexes are locked until the transaction ends: it takes the time of a REINDEX of them all';
+
+CREATE FUNCTION phi.count_key_values()
+  RETURNS TABLE (key_id int, clinic text, class text, version int, state text, "values" bigint)
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  begun timestamptz := clock_timestamp();
+  stray bigint;
+BEGIN
+  WITH found AS (
+    SELECT v.key_id, sum(v."values")::bigint AS n
+    FROM (SELECT key_id, "values" FROM phi.count_values() UNION ALL
+          SELECT key_id, "values" FROM phi.stored_constants()) v GROUP BY v.key_id
+  ), kept AS (
+    INSERT INTO phi.key_use AS u (key_id, "values", counted_at)
+    SELECT k.key_id, coalesce(found.n, 0), begun
+    FROM phi.data_key k LEFT JOIN found USING (key_id) WHERE k.class >= 0
+    ON CONFLICT (key_id) DO UPDATE SET "values" = excluded."values", counted_at = excluded.counted_at,
+      unused_since = CASE WHEN excluded."values" = 0 THEN u.unused_since END
+  )
+  SELECT found.n INTO stray FROM found WHERE found.key_id = 0;
+  IF stray > 0 THEN
+    RAISE WARNING USING
+      ERRCODE = 'data_corrupted',
+      MESSAGE = format('%s stored values are malformed or name a key that is not known', stray),
+      HINT = 'SELECT * FROM phi.count_values() WHERE key_id = 0 lists where, for a superuser. No key can be destroyed without shred before they are restored or removed.';
+  END IF;
+  RETURN QUERY
+    SELECT k.key_id, c.code::text, phi.class_name(k.class), k.version, k.state, u."values"
+    FROM phi.key_use u JOIN phi.data_key k USING (key_id) JOIN phi.clinic c USING (clinic_id)
+    WHERE u.counted_at = begun ORDER BY k.key_id;
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.count_key_values() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phi.count_key_values() TO phi_custodian;
+COMMENT ON FUNCTION phi.count_key_values() IS
+  'Counts the stored values of every data key by reading all encrypted columns of the database; phi.keys shows the result as known_values. WARNING XX001 when values name no key that is known';
