@@ -303,6 +303,16 @@ refused($node, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO patient (id, clinic,
 refused($node, 'app_a', q{SET phi.clinic = 'a'; DELETE FROM patient WHERE id = 1}, '23503', qr/appointment/, 'so does the foreign key');
 $node->command_ok([ 'pg_amcheck', '--heapallindexed', '-d', 'postgres' ], 'pg_amcheck finds nothing wrong');
 told('checked');
+
+# Nothing needs the old keys any more.
+for my $key (split /,/, $old_keys)
+{
+	gives($node, 'custodian', "SELECT phi.destroy_key($key) > 0; SELECT state FROM phi.keys WHERE key_id = $key", "t\ndestroyed", "key $key can be destroyed");
+}
+for my $clinic ('a', 'b')
+{
+	gives($node, "app_$clinic", "SET phi.clinic = '$clinic'; $facts", $before{$clinic}, "clinic $clinic: all is readable without them");
+}
 $node->stop;
 
 done_testing();
