@@ -45,7 +45,7 @@ sub outdated
 sub ends
 {
 	my ($server, $job, $name) = @_;
-	$server->poll_query_until('postgres', "SELECT state <> 'running' FROM phi.rekey_progress WHERE job = $job");
+	$server->poll_query_until('postgres', "SELECT state NOT IN ('starting', 'running', 'interrupted') FROM phi.rekey_progress WHERE job = $job");
 	return is($server->safe_psql('postgres', "SELECT concat_ws(' ', state, error, failed) FROM phi.rekey_progress WHERE job = $job"), 'done 0', $name);
 }
 
