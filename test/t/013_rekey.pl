@@ -12,7 +12,8 @@ use Time::HiRes qw(time usleep);
 use PhiTest;
 
 my $began = time;
-my $node = new_server('rekey', conf => "log_statement = none\nshared_buffers = 16MB\nmax_wal_size = 4GB\nlog_autovacuum_min_duration = -1\n");
+my $node = new_server('rekey', allows_streaming => 'logical', extra => [ '--encoding=UTF8', '--locale=C.UTF-8', '--data-checksums' ],
+	conf => "log_statement = none\nshared_buffers = 16MB\nmax_wal_size = 4GB\nlog_autovacuum_min_duration = -1\n");
 set_up_clinics($node);
 
 sub told
@@ -255,6 +256,9 @@ for my $moment (1 .. 10)
 	is(end_writers(), '', "moment $moment: applications had no error before");
 	is(sql("SELECT state FROM phi.rekey_progress WHERE job = $job"), 'interrupted', "moment $moment: the job was interrupted");
 	is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_phi rekey'}), '0', "moment $moment: nobody works on it");
+	# Where changes are decoded, rows are updated instead of being changed in place.
+	sql(q{SELECT count(*) FROM pg_create_logical_replication_slot('decoded', 'test_decoding')}) if $moment == 3;
+	sql(q{SELECT pg_drop_replication_slot('decoded')}) if $moment == 7;
 	start_writers();
 	if ($moment == 9)
 	{
@@ -314,5 +318,6 @@ for my $clinic ('a', 'b')
 	gives($node, "app_$clinic", "SET phi.clinic = '$clinic'; $facts", $before{$clinic}, "clinic $clinic: all is readable without them");
 }
 $node->stop;
+command_ok([ 'pg_checksums', '--check', '-D', $node->data_dir ], 'checksums of all pages are right');
 
 done_testing();

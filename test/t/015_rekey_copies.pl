@@ -70,6 +70,7 @@ my $to_do = outdated($node);
 is($to_do, 4 * $rows, 'all is to do');
 my $job = sql('CALL phi.rekey(rows_per_second => 2500)');
 ok($node->poll_query_until('postgres', "SELECT values_done > 0 AND state = 'running' FROM phi.rekey_progress WHERE job = $job"), 'a slow job begins');
+my $first_job = $job;
 my $dump = $node->basedir . '/dump';
 $node->command_ok([ 'pg_dump', '--format=custom', '--compress=0', '--file', $dump, 'postgres' ], 'pg_dump meanwhile');
 $node->backup('running');
@@ -130,11 +131,43 @@ is(outdated($node, 'restored'), '0', 'and has left nothing, though tables have o
 gives($node, 'app_a', $facts, $expected, 'the rows are what they were', database => 'restored');
 told('dump');
 
+# Without anybody who decodes changes, values are changed in place. A standby
+# that reads all the time never meets half a value.
+sql(q{SELECT pg_drop_replication_slot('reader')});
+my $size = sql(q{SELECT pg_relation_size('patient', 'main')});
+append_to_file($node->basedir . '/read.sql', "\\set id random(1, $rows)\nSELECT 1 / count(*) FROM patient WHERE id = :id AND name::text = 'Yamamoto-' || :id;\nSELECT 1 / (count(name::text) / $rows) FROM patient;\n");
+my ($out, $err) = ('', '');
+my $readers;
+{
+	local $ENV{PGOPTIONS} = '-c phi.clinic=a';
+	$readers = IPC::Run::start([ 'pgbench', '-n', '-c', '2', '-T', '600', '-f', $node->basedir . '/read.sql', '-h', $standby->host, '-p', $standby->port, '-U', 'app_a', 'postgres' ], '<', \undef, '>', \$out, '2>', \$err);
+}
+ok($standby->poll_query_until('postgres', q{SELECT count(*) = 2 FROM pg_stat_activity WHERE usename = 'app_a'}), 'standby: readers');
+sql("SELECT phi.rotate_key('a', 'identity'), phi.rotate_key('a', 'clinical')");
+$job = sql('CALL phi.rekey(rows_per_second => 5000)');
+ok($node->poll_query_until('postgres', "SELECT values_done > 0 AND state = 'running' FROM phi.rekey_progress WHERE job = $job"), 'a slow job begins');
+$node->backup('in_place');
+is(sql("SELECT state FROM phi.rekey_progress WHERE job = $job"), 'running', 'a backup while values are changed in place');
+my $job_in_place = $job;
+ends($node, $job, 'the job ends');
+is(outdated($node), '0', 'nothing is left');
+cmp_ok(sql(q{SELECT pg_relation_size('patient', 'main')}), '<', $size * 1.05, 'in place: the table is as large as before');
+$node->wait_for_catchup($standby);
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'app_a'}), '2', 'standby: the readers read on');
+$readers->signal('TERM');
+eval { $readers->finish };
+is($err =~ s/^pgbench \(.*\n//mr, '', 'standby: and had no error');
+gives($standby, 'app_a', $facts, $expected, 'standby: every value is readable');
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM patient p, phi.keys k WHERE k.key_id IN ((phi.describe(name)).key_id, (phi.describe(note)).key_id) AND k.state <> 'active'}), '0', 'standby: under the new keys');
+gives($standby, 'app_a', q{SET phi.clinic = 'a'; SET enable_seqscan = off; SELECT id FROM patient WHERE name = 'Yamamoto-123'}, '123', 'standby: the index finds');
+told('in place');
+
 # So do the base backups. They come with the keys of the day, no more.
 $node->stop;
 $standby->stop;
-for my $name ('running', 'paused')
+for my $name ('running', 'paused', 'in_place')
 {
+	my $job = $name eq 'in_place' ? $job_in_place : $first_job;
 	my $restored = PostgreSQL::Test::Cluster->new("from_$name");
 	$restored->init_from_backup($node, $name);
 	$restored->start;
