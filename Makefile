@@ -57,7 +57,7 @@ endif
 # These goals start from nothing: packages, build, install, then the work. They
 # build by calling make again and do without PGXS, which may not be there yet
 # and has a `check` of its own.
-PHI_GOALS = prepare demo shell check check-% bench bench-values fuzz
+PHI_GOALS = prepare demo shell check check-% bench bench-values bench-rekey fuzz
 ifneq ($(filter $(PHI_GOALS),$(MAKECMDGOALS)),)
 
 .PHONY: $(PHI_GOALS) all install clean
@@ -77,6 +77,8 @@ bench: prepare
 	@bench/run
 bench-values: prepare
 	@bench/run values
+bench-rekey: prepare
+	@bench/run rekey
 fuzz: prepare
 	@test/fuzz/run
 

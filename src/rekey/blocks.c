@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/freespace.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
@@ -30,9 +31,14 @@
 #include "rekey/recrypt.h"
 #include "value/guard.h"
 
+const char *phi_default_search_path = "";
+
 /* What updating the rows of one table takes. */
 typedef struct Updater
 {
+	Oid			user;			/* who we are but for the table's code */
+	int			sec_context;
+	int			nest_level;
 	PhiTable   *table;
 	const PhiTarget *target;
 	PhiTally   *tally;
@@ -58,6 +64,28 @@ name_columns(EState *estate, const PhiTable *table)
 		columns = bms_add_member(columns, table->columns[i].attnum -
 								 FirstLowInvalidHeapAttributeNumber);
 	PhiInitRangeTable(estate, rte, columns);
+}
+
+/*
+ * Expressions and predicates of indexes are code of the table's owner: it runs
+ * with his rights, as in CREATE INDEX, and with the database's search_path.
+ */
+static void
+become_owner(Updater *updater, Relation rel)
+{
+	GetUserIdAndSecContext(&updater->user, &updater->sec_context);
+	SetUserIdAndSecContext(rel->rd_rel->relowner,
+						   updater->sec_context | SECURITY_RESTRICTED_OPERATION);
+	updater->nest_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", phi_default_search_path, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+static void
+become_ourselves(const Updater *updater)
+{
+	AtEOXact_GUC(false, updater->nest_level);
+	SetUserIdAndSecContext(updater->user, updater->sec_context);
 }
 
 static void
@@ -218,6 +246,7 @@ phi_rekey_blocks(PhiTable *table, const PhiTarget *target, BlockNumber first,
 
 	CheckCmdReplicaIdentity(table->rel, CMD_UPDATE);
 	phi_check_ordered_indexes_of(RelationGetRelid(table->rel));
+	become_owner(&updater, table->rel);
 	begin_updates(&updater, table, target, tally);
 	ItemPointerSet(&from, first, FirstOffsetNumber);
 	ItemPointerSet(&to, last - 1, MaxOffsetNumber);
@@ -238,6 +267,7 @@ phi_rekey_blocks(PhiTable *table, const PhiTarget *target, BlockNumber first,
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	end_updates(&updater);
+	become_ourselves(&updater);
 }
 
 void

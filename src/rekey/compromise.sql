@@ -49,7 +49,7 @@ BEGIN
     RAISE EXCEPTION USING
       ERRCODE = CASE WHEN key_id IS NULL THEN 'null_value_not_allowed' ELSE 'invalid_parameter_value' END,
       MESSAGE = 'either a key or the master key must be given',
-      HINT = 'CALL phi.respond_to_compromise(key_id => N, reason => ''…''), or master => true.';
+      HINT = 'CALL phi.respond_to_compromise(key_id => N, reason => ''what happened''), or master => true.';
   END IF;
   IF workers IS NULL OR workers < 1 THEN
     RAISE EXCEPTION USING

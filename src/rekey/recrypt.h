@@ -67,6 +67,9 @@ extern Bitmapset *phi_patch_blocks(PhiTable *table, const PhiTarget *target,
 								   BlockNumber first, BlockNumber last,
 								   bool patient, PhiTally *tally);
 
+/* The search_path that a table's own code is run with. */
+extern const char *phi_default_search_path;
+
 /*
  * Rekeys the rows of blocks first to last - 1 by updating them, in the current
  * transaction.  Rows that others have locked or changed are skipped and

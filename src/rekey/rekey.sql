@@ -20,6 +20,7 @@ CREATE TABLE phi.rekey_job (
   error       text,
   started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
   started_by  name NOT NULL DEFAULT session_user,
+  login       name NOT NULL DEFAULT phi.login_name(),
   resumed_at  timestamptz,
   finished_at timestamptz,
   base_at     timestamptz,
@@ -129,14 +130,13 @@ COMMENT ON FUNCTION phi.launch_job(int) IS
 CREATE FUNCTION phi.worker_pids(job int) RETURNS SETOF int
   LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-  /* The numbers are those of rekey/job.c: the leader first. */
-  SELECT l.pid FROM pg_locks l
+  /* The numbers are those of rekey/job.c. */
+  SELECT DISTINCT l.pid FROM pg_locks l
   WHERE l.locktype = 'advisory' AND l.objsubid = 5 AND l.granted
     AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
     AND (l.classid = 1346914561 AND l.objid = worker_pids.job::oid
          OR l.classid = 1346914562 AND l.objid IN
-            (SELECT w.lane_id::int::oid FROM phi.rekey_lane w WHERE w.job = worker_pids.job AND NOT w.done))
-  ORDER BY l.classid;
+            (SELECT w.lane_id::int::oid FROM phi.rekey_lane w WHERE w.job = worker_pids.job AND NOT w.done));
 END;
 REVOKE EXECUTE ON FUNCTION phi.worker_pids(int) FROM PUBLIC;
 COMMENT ON FUNCTION phi.worker_pids(int) IS
@@ -316,6 +316,14 @@ BEGIN ATOMIC
   UPDATE phi.rekey_job j SET phase = NULL,
     values_done = (SELECT sum(l.values_done) FROM phi.rekey_lane l WHERE l.job = j.job)
   WHERE j.job = job_done.job;
+  /* The last pass is the first of the two counts that destroying a key takes. */
+  INSERT INTO phi.key_use AS u (key_id, "values", counted_at, unused_since)
+  SELECT k.key_id, f.n, clock_timestamp(), CASE WHEN f.n = 0 THEN j.base_at END
+  FROM phi.rekey_job j, unnest(j.key_ids) k(key_id),
+    LATERAL (SELECT count(*) FROM phi.rekey_failure f WHERE f.job = j.job AND f.key_id = k.key_id) f(n)
+  WHERE j.job = job_done.job
+  ON CONFLICT (key_id) DO UPDATE SET "values" = excluded."values", counted_at = excluded.counted_at,
+    unused_since = excluded.unused_since;
   DELETE FROM phi.rekey_lane l WHERE l.job = job_done.job
     AND l.pass < (SELECT j.pass FROM phi.rekey_job j WHERE j.job = l.job);
 END;

@@ -425,6 +425,8 @@ phi_rekey_main(Datum job)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(order.database, order.owner, 0);
+	phi_default_search_path = MemoryContextStrdup(TopMemoryContext,
+												  GetConfigOption("search_path", false, false));
 	settle();
 	PG_TRY();
 	{
