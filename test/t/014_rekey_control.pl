@@ -89,12 +89,19 @@ sub stopped
 	return;
 }
 
+# A job that has stopped can be resumed when its leader is gone.
+sub is_left
+{
+	my ($job) = @_;
+	return $node->poll_query_until('postgres', "SELECT NOT phi.is_led($job)");
+}
+
 # Lets a slow job go on at full speed.
 sub hasten
 {
 	my ($job) = @_;
 	sql("SELECT phi.pause_rekey($job)");
-	$node->poll_query_until('postgres', "SELECT NOT phi.is_led($job)");
+	is_left($job);
 	sql("CALL phi.resume_rekey($job, rows_per_second => 1000000)");
 	return;
 }
@@ -322,6 +329,7 @@ for my $method ('online', 'rewrite')
 		like(sql("SELECT error FROM phi.rekey_progress WHERE job = $job"), qr/chunk/, 'rewrite: which says so');
 		is(sql("$bad; $where"), "$bytes\n$places", 'rewrite: the table is as it was');
 		sql('DELETE FROM damaged WHERE id = 7');
+		is_left($job);
 		sql("CALL phi.resume_rekey($job)");
 		$node->poll_query_until('postgres', "SELECT state NOT IN ('starting', 'running', 'interrupted') FROM phi.rekey_progress WHERE job = $job");
 		is(sql($bad), $bytes, 'rewrite: the values are unchanged');
@@ -608,10 +616,12 @@ $job = rekey('');
 $node->poll_query_until('postgres', "SELECT state NOT IN ('starting', 'running', 'interrupted') FROM phi.rekey_progress WHERE job = $job");
 like(sql("SELECT concat_ws(' ', state, error) FROM phi.rekey_progress WHERE job = $job"), qr/\Afailed .*"published".*replica identity.*REPLICA IDENTITY/, 'a published table without replica identity fails the job, which says what to do');
 is(outdated('published'), '100', 'its values are left');
+is_left($job);
 gives($node, 'custodian', "CALL phi.resume_rekey($job)", '', 'resume, with nothing done about it');
 $node->poll_query_until('postgres', "SELECT state NOT IN ('starting', 'running', 'interrupted') FROM phi.rekey_progress WHERE job = $job");
 is(sql("SELECT state FROM phi.rekey_progress WHERE job = $job"), 'failed', 'fails again');
 sql('ALTER TABLE published REPLICA IDENTITY FULL');
+is_left($job);
 gives($node, 'custodian', "CALL phi.resume_rekey($job)", '', 'and with it done');
 ends($job, 'ends');
 is(outdated(), '0', 'nothing is left');
