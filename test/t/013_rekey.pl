@@ -317,6 +317,39 @@ for my $clinic ('a', 'b')
 {
 	gives($node, "app_$clinic", "SET phi.clinic = '$clinic'; $facts", $before{$clinic}, "clinic $clinic: all is readable without them");
 }
+
+# A few pages that are changed, pruned and read all the time, and key after key.
+sql('CREATE TABLE busy (id int PRIMARY KEY, n int NOT NULL, name enctext(identity), note enctext(clinical)) WITH (fillfactor = 50); GRANT ALL ON busy TO app_a');
+gives($node, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO busy SELECT n, 0, 'v0', 'note of ' || n FROM generate_series(1, 300) n}, '', 'a busy table');
+append_to_file($node->basedir . '/change.sql', q{
+	\set id random(1, 300)
+	UPDATE busy SET n = n + 1, name = 'v' || repeat('x', (n + 1) % 40) || (n + 1) WHERE id = :id;
+	SELECT 1 / count(*) FROM busy WHERE id = :id AND name::text LIKE 'v%' AND note::text = 'note of ' || :id;
+});
+append_to_file($node->basedir . '/behold.sql', q{
+	SELECT 1 / (count(*) FILTER (WHERE name::text = 'v' || CASE WHEN n > 0 THEN repeat('x', n % 40) ELSE '' END || n AND note::text = 'note of ' || id) / 300) FROM busy;
+});
+$node->safe_psql('postgres', q{SELECT pg_stat_reset()});
+my $crowd = { out => '', err => '' };
+{
+	local $ENV{PGOPTIONS} = '-c phi.clinic=a';
+	$crowd->{run} = IPC::Run::start([ 'pgbench', '-n', '-c', '4', '-T', '600', '-f', $node->basedir . '/change.sql@20', '-f', $node->basedir . '/behold.sql@1',
+		'-h', $node->host, '-p', $node->port, '-U', 'app_a', 'postgres' ], '<', \undef, '>', \$crowd->{out}, '2>', \$crowd->{err});
+}
+@writers = ($crowd);
+for my $round (1 .. 5)
+{
+	my $changes = sql('SELECT sum(n) FROM busy');
+	ok($node->poll_query_until('postgres', "SELECT sum(n) > $changes + 300 FROM busy"), "round $round: changes");
+	sql("SELECT phi.rotate_key('a', 'identity'), phi.rotate_key('a', 'clinical')");
+	my ($status, undef, $messages) = as($node, 'custodian', 'CALL phi.rekey(\'a\', workers => 1, wait => true)');
+	is($status, 0, "round $round: rekeyed");
+	like($messages, qr/: done, [^\n]*done\n(?:LOCATION.*)?\z/, "round $round: without a failure");
+	is(sql("SELECT count(*) FROM phi.count_values() JOIN phi.keys USING (key_id) WHERE state <> 'active' AND clinic = 'a'"), '0', "round $round: nothing is left");
+}
+is(end_writers(), '', 'nobody met a value that was not whole');
+gives($node, 'app_a', q{SET phi.clinic = 'a'; SELECT count(*), count(*) FILTER (WHERE name::text = 'v' || CASE WHEN n > 0 THEN repeat('x', n % 40) ELSE '' END || n AND note::text = 'note of ' || id) FROM busy}, '300|300', 'every row is as it was left');
+told('busy');
 $node->stop;
 command_ok([ 'pg_checksums', '--check', '-D', $node->data_dir ], 'checksums of all pages are right');
 
