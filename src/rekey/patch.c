@@ -250,7 +250,11 @@ apply(Patcher *patcher, Buffer buffer)
 		memcpy(page + patcher->patches[i].at, patcher->patches[i].bytes, patcher->patches[i].len);
 	MarkBufferDirty(buffer);
 	if (RelationNeedsWAL(patcher->table->rel))
-		PageSetLSN(page, log_image(buffer));
+	{
+		XLogRecPtr	lsn = log_image(buffer);
+
+		PageSetLSN(page, lsn);	/* a macro that names its argument twice */
+	}
 	END_CRIT_SECTION();
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 	return true;
