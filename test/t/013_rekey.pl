@@ -319,15 +319,15 @@ for my $clinic ('a', 'b')
 }
 
 # A few pages that are changed, pruned and read all the time, and key after key.
-sql('CREATE TABLE busy (id int PRIMARY KEY, n int NOT NULL, name enctext(identity), note enctext(clinical)) WITH (fillfactor = 50); GRANT ALL ON busy TO app_a');
-gives($node, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO busy SELECT n, 0, 'v0', 'note of ' || n FROM generate_series(1, 300) n}, '', 'a busy table');
+sql('CREATE TABLE busy (id int PRIMARY KEY, n int NOT NULL, name enctext(identity), note enctext(clinical), more enctext(clinical), still encbigint(clinical)); GRANT ALL ON busy TO app_a');
+gives($node, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO busy SELECT n, 0, 'v0', 'note of ' || n, 'more', n FROM generate_series(1, 300) n}, '', 'a busy table');
 append_to_file($node->basedir . '/change.sql', q{
 	\set id random(1, 300)
 	UPDATE busy SET n = n + 1, name = 'v' || repeat('x', (n + 1) % 40) || (n + 1) WHERE id = :id;
 	SELECT 1 / count(*) FROM busy WHERE id = :id AND name::text LIKE 'v%' AND note::text = 'note of ' || :id;
 });
 append_to_file($node->basedir . '/behold.sql', q{
-	SELECT 1 / (count(*) FILTER (WHERE name::text = 'v' || CASE WHEN n > 0 THEN repeat('x', n % 40) ELSE '' END || n AND note::text = 'note of ' || id) / 300) FROM busy;
+	SELECT 1 / (count(*) FILTER (WHERE name::text = 'v' || CASE WHEN n > 0 THEN repeat('x', n % 40) ELSE '' END || n AND note::text = 'note of ' || id AND more::text = 'more' AND still::bigint = id) / 300) FROM busy;
 });
 $node->safe_psql('postgres', q{SELECT pg_stat_reset()});
 my $crowd = { out => '', err => '' };
@@ -348,7 +348,7 @@ for my $round (1 .. 5)
 	is(sql("SELECT count(*) FROM phi.count_values() JOIN phi.keys USING (key_id) WHERE state <> 'active' AND clinic = 'a'"), '0', "round $round: nothing is left");
 }
 is(end_writers(), '', 'nobody met a value that was not whole');
-gives($node, 'app_a', q{SET phi.clinic = 'a'; SELECT count(*), count(*) FILTER (WHERE name::text = 'v' || CASE WHEN n > 0 THEN repeat('x', n % 40) ELSE '' END || n AND note::text = 'note of ' || id) FROM busy}, '300|300', 'every row is as it was left');
+gives($node, 'app_a', q{SET phi.clinic = 'a'; SELECT count(*), count(*) FILTER (WHERE name::text = 'v' || CASE WHEN n > 0 THEN repeat('x', n % 40) ELSE '' END || n AND note::text = 'note of ' || id AND more::text = 'more' AND still::bigint = id) FROM busy}, '300|300', 'every row is as it was left');
 told('busy');
 $node->stop;
 command_ok([ 'pg_checksums', '--check', '-D', $node->data_dir ], 'checksums of all pages are right');

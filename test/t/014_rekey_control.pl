@@ -370,8 +370,12 @@ is(plain('patient'), $plain, 'the rows are what they were');
 # A cursor keeps its page: the rows on it are moved in the end.
 rotate('identity');
 $referrer->query('SET phi.result_as_base = off; BEGIN; DECLARE c CURSOR FOR SELECT id, name::text, note::text FROM patient WHERE name IS NOT NULL; FETCH 1 FROM c');
+my $place = q{SELECT ctid::text || xmin FROM patient WHERE id = };
+my @places = map { sql("$place $_") } 2, 15000;
 $job = rekey('');
 reaches($job, "state = 'done' OR pass > 6", 'a rekey beside an open cursor');
+isnt(sql("$place 2"), $places[0], 'which keeps its page: its rows are moved');
+is(sql("$place 15000"), $places[1], 'and no others');
 my $cursor_passes = sql("SELECT state FROM phi.rekey_progress WHERE job = $job");
 is(outdated(), '0', 'leaves nothing');
 my $seen = $referrer->query('FETCH ALL FROM c');
