@@ -335,7 +335,7 @@ sub stop_and_go
 		last unless kill 'STOP', $worker;
 		usleep(40000);
 		kill 'CONT', $worker;
-		usleep(800);
+		usleep(1000);
 		$stops++;
 	}
 	return $stops;
@@ -343,36 +343,37 @@ sub stop_and_go
 
 sql('SET client_min_messages = warning; TRUNCATE patient, visit, staff, nurse CASCADE; REFRESH MATERIALIZED VIEW summary');
 sql('CREATE TABLE busy (id int PRIMARY KEY, n int NOT NULL, name enctext(identity), note enctext(clinical), more enctext(clinical), still encbigint(clinical)); GRANT ALL ON busy TO app_a');
-gives($node, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO busy SELECT n, 0, 'v0', 'note of ' || n, 'more', n FROM generate_series(1, 1500) n}, '', 'a busy table');
+gives($node, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO busy SELECT n, 0, 'v0', 'note of ' || n, 'more', n FROM generate_series(1, 6000) n}, '', 'a busy table');
 append_to_file($node->basedir . '/change.sql', q{
-	\set id random(1, 1500)
+	\set id random(1, 6000)
 	UPDATE busy SET n = n + 1, name = 'v' || repeat('x', (n + 1) % 40) || (n + 1) WHERE id = :id;
 	SELECT 1 / count(*) FROM busy WHERE id = :id AND name::text LIKE 'v%' AND note::text = 'note of ' || :id;
 });
 append_to_file($node->basedir . '/behold.sql', q{
-	SELECT 1 / (count(*) FILTER (WHERE name::text = 'v' || CASE WHEN n > 0 THEN repeat('x', n % 40) ELSE '' END || n AND note::text = 'note of ' || id AND more::text = 'more' AND still::bigint = id) / 1500) FROM busy;
+	SELECT 1 / (count(*) FILTER (WHERE name::text = 'v' || CASE WHEN n > 0 THEN repeat('x', n % 40) ELSE '' END || n AND note::text = 'note of ' || id AND more::text = 'more' AND still::bigint = id) / 6000) FROM busy;
 });
 my $crowd = { out => '', err => '' };
 {
 	local $ENV{PGOPTIONS} = '-c phi.clinic=a';
-	$crowd->{run} = IPC::Run::start([ 'pgbench', '-n', '-c', '4', '-T', '600', '-f', $node->basedir . '/change.sql@20', '-f', $node->basedir . '/behold.sql@1',
+	$crowd->{run} = IPC::Run::start([ 'pgbench', '-n', '-c', '4', '-T', '600', '-f', $node->basedir . '/change.sql@200', '-f', $node->basedir . '/behold.sql@1',
 		'-h', $node->host, '-p', $node->port, '-U', 'app_a', 'postgres' ], '<', \undef, '>', \$crowd->{out}, '2>', \$crowd->{err});
 }
 @writers = ($crowd);
 for my $round (1 .. 3)
 {
 	my $changes = sql('SELECT sum(n) FROM busy');
-	ok($node->poll_query_until('postgres', "SELECT sum(n) > $changes + 1500 FROM busy"), "round $round: changes");
+	ok($node->poll_query_until('postgres', "SELECT sum(n) > $changes + 3000 FROM busy"), "round $round: changes");
 	sql("SELECT phi.rotate_key('a', 'identity'), phi.rotate_key('a', 'clinical')");
 	$job = sql('CALL phi.rekey(\'a\', workers => 1)');
-	my $stops = stop_and_go(60);
+	my $stops = stop_and_go(120);
 	cmp_ok($stops, '>', 0, "round $round: the worker is stopped amidst");
+	told("$stops stops, ", sql("SELECT phase || pass || ' ' || values_done || ' ' || skipped FROM phi.rekey_progress WHERE job = $job"));
 	$node->poll_query_until('postgres', "SELECT state IN ('done', 'failed') FROM phi.rekey_progress WHERE job = $job");
 	is(sql("SELECT state, failed, error FROM phi.rekey_progress WHERE job = $job"), 'done|0|', "round $round: and ends, with no failure");
 	is(sql("SELECT count(*) FROM phi.count_values() JOIN phi.keys USING (key_id) WHERE state <> 'active' AND clinic = 'a'"), '0', "round $round: nothing is left");
 }
 is(end_writers(), '', 'nobody met a value that was not whole');
-gives($node, 'app_a', q{SET phi.clinic = 'a'; SELECT count(*), count(*) FILTER (WHERE name::text = 'v' || CASE WHEN n > 0 THEN repeat('x', n % 40) ELSE '' END || n AND note::text = 'note of ' || id AND more::text = 'more' AND still::bigint = id) FROM busy}, '1500|1500', 'every row is as it was left');
+gives($node, 'app_a', q{SET phi.clinic = 'a'; SELECT count(*), count(*) FILTER (WHERE name::text = 'v' || CASE WHEN n > 0 THEN repeat('x', n % 40) ELSE '' END || n AND note::text = 'note of ' || id AND more::text = 'more' AND still::bigint = id) FROM busy}, '6000|6000', 'every row is as it was left');
 told('busy');
 $node->stop;
 command_ok([ 'pg_checksums', '--check', '-D', $node->data_dir ], 'checksums of all pages are right');
