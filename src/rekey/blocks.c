@@ -166,6 +166,7 @@ update_row(Updater *updater, TupleTableSlot *slot, Snapshot snapshot)
 	}
 	updater->tally->updated++;
 	updater->tally->moved++;
+	phi_move_failures(updater->tally, &slot->tts_tid, &new_slot->tts_tid);
 	if (PhiIndexesAreDue(indexes))
 		list_free(PhiInsertIndexTuples(updater->result, new_slot, updater->estate, indexes));
 }

@@ -17,6 +17,7 @@
 #include "parser/parser.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "storage/bufmgr.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -37,7 +38,7 @@
 #define LOCK_PATIENCE "100ms"	/* less than deadlock_timeout may be */
 #define RETRY_NAP 100			/* ms */
 #define RECLAIM_LAG 4			/* batches, till their rows are dead to all */
-#define VACUUMS 4				/* for indexes, while a large table is at work */
+#define VACUUMS 8				/* for indexes, while a large table is at work */
 #define VACUUM_MIN_BLOCKS 1024
 
 /* Batches whose dead rows are to be given back. */
@@ -56,7 +57,8 @@ typedef struct Work
 	PhiTally	tally;			/* of the last batch */
 	bool		careful;		/* the batch failed as a whole */
 	bool		moved;			/* rows, so that there are dead ones */
-	int			vacuumed;		/* quarters of the table */
+	BlockNumber toast;			/* blocks of values out of line */
+	int			vacuumed;		/* parts of the table */
 	double		density;		/* rows that a block had lately */
 } Work;
 
@@ -112,13 +114,18 @@ phi_vacuum_table(Oid relid)
 	MemoryContextDelete(context);
 }
 
-/* Blocks of the next batch: fewer, if only so many rows a second are wanted. */
+/*
+ * Blocks of the next batch: fewer, if there is more behind each, or if only so
+ * many rows a second are wanted.
+ */
 static BlockNumber
 batch_end(const Work *work)
 {
 	const PhiLane *lane = &work->lane;
 	BlockNumber end = (lane->next / PHI_BATCH_BLOCKS + 1) * PHI_BATCH_BLOCKS;
+	double		behind = (double) work->toast / Max(lane->blocks, 1);
 
+	end = Min(end, lane->next + Max(1, (BlockNumber) (PHI_BATCH_BLOCKS / (1 + behind))));
 	if (work->job->rate > 0)
 	{
 		double		rows = work->job->rate / work->job->workers / 10.0;
@@ -214,12 +221,29 @@ rekey_range(Work *work, PhiTable *table, BlockNumber first, BlockNumber end)
 	}
 }
 
+static BlockNumber
+toast_blocks(Relation rel)
+{
+	Relation	toast;
+	BlockNumber blocks;
+
+	if (!OidIsValid(rel->rd_rel->reltoastrelid))
+		return 0;
+	toast = table_open(rel->rd_rel->reltoastrelid, AccessShareLock);
+	blocks = RelationGetNumberOfBlocks(toast);
+	table_close(toast, AccessShareLock);
+	return blocks;
+}
+
 static void
 rekey_next(Work *work, Relation rel)
 {
 	PhiTable   *table = phi_describe_table(rel);
 	BlockNumber first = work->lane.next;
-	BlockNumber end = batch_end(work);
+	BlockNumber end;
+
+	work->toast = toast_blocks(rel);
+	end = batch_end(work);
 
 	if (table->n == 0)
 		work->lane.next = work->lane.blocks;
@@ -330,8 +354,8 @@ vacuum_if_due(Work *work)
 {
 	int			done = (int64) work->lane.next * VACUUMS / Max(work->lane.blocks, 1);
 
-	if (!work->moved || work->lane.lane != 0 || work->lane.blocks < VACUUM_MIN_BLOCKS || work->job->rewrite ||
-		work->job->pass > 1 || done <= work->vacuumed || done >= VACUUMS)
+	if (!work->moved || work->lane.lane != 0 || work->job->rewrite || work->job->pass > 1 ||
+		work->lane.blocks + work->toast < VACUUM_MIN_BLOCKS || done <= work->vacuumed || done >= VACUUMS)
 		return;
 	work->vacuumed = done;
 	phi_vacuum_table(work->lane.relid);

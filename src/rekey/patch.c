@@ -328,7 +328,13 @@ phi_patch_blocks(PhiTable *table, const PhiTarget *target, BlockNumber first,
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(page_context);
 		if (outcome == PAGE_BUSY && !patient)
+		{
+			/* Nothing was done here; old versions may stay on the page. */
+			patcher->n = 0;
+			patcher->slow = true;
+			patcher->tally.updated = 0;
 			outcome = PAGE_SLOW;
+		}
 		add_tally(tally, patcher, outcome);
 		if (outcome == PAGE_SLOW)
 			slow = bms_add_member(slow, block - first);

@@ -175,6 +175,20 @@ recrypt_value(const PhiType *type, Datum value, void *context)
 	return PointerGetDatum(result);
 }
 
+/* A row's failures are the last ones. */
+void
+phi_move_failures(PhiTally *tally, ItemPointer from, ItemPointer to)
+{
+	for (int i = list_length(tally->failures) - 1; i >= 0; i--)
+	{
+		PhiFailure *failure = list_nth(tally->failures, i);
+
+		if (!ItemPointerEquals(&failure->tid, from))
+			return;
+		failure->tid = *to;
+	}
+}
+
 Datum
 phi_recrypt_datum(const PhiWalk *walk, const PhiTarget *target, Datum value, PhiTally *tally)
 {

@@ -48,7 +48,10 @@ extern bool phi_recrypt_row(const PhiTable *table, const PhiTarget *target,
 							ItemPointer tid, Datum *values, bool *nulls,
 							PhiTally *tally);
 
-/* The same for one value, of which no tid is known. */
+/* Has the failures of the row that was at one place name the other. */
+extern void phi_move_failures(PhiTally *tally, ItemPointer from, ItemPointer to);
+
+/* As phi_recrypt_row, for one value of which no tid is known. */
 extern Datum phi_recrypt_datum(const PhiWalk *walk, const PhiTarget *target,
 							   Datum value, PhiTally *tally);
 

@@ -260,8 +260,10 @@ COMMENT ON FUNCTION phi.await_job(int) IS
 CREATE VIEW phi.rekey_progress AS
   SELECT j.job, j.kind, c.code AS clinic, phi.class_name(j.class) AS class, j.key_ids, phi.suite_name(j.suite) AS suite,
          j.method, CASE WHEN j.state <> 'running' OR phi.is_led(j.job) THEN j.state
-                        WHEN j.base_at > coalesce(j.resumed_at, j.started_at) THEN 'interrupted'
-                        ELSE 'starting' END AS state,
+                        WHEN j.base_at IS NULL OR j.base_at < j.resumed_at THEN 'starting'
+                        /* The snapshot is a little older than the look at locks. */
+                        WHEN clock_timestamp() - greatest(p.worked_at, j.base_at) < interval '1 second' THEN j.state
+                        ELSE 'interrupted' END AS state,
          j.phase, j.pass, p.relation, coalesce(p.blocks_done, 0) AS blocks_done, coalesce(p.blocks_total, 0) AS blocks_total,
          coalesce(j.values_done, a.values_done, 0) AS values_done, coalesce(f.failed, 0) AS failed, coalesce(p.skipped, 0) AS skipped,
          CASE WHEN j.state = 'running' AND p.seconds > 0
@@ -276,7 +278,7 @@ CREATE VIEW phi.rekey_progress AS
     SELECT (array_agg(l.relation ORDER BY l.worked_at DESC NULLS LAST) FILTER (WHERE NOT l.done))[1] AS relation,
            sum(CASE WHEN l.done THEN l.blocks ELSE l.next_block END / l.lanes) AS blocks_done,
            sum(l.blocks / l.lanes) AS blocks_total, sum(l.skipped) AS skipped, sum(l.rows_read) AS rows_read,
-           extract(epoch FROM max(l.worked_at) - j.base_at) AS seconds
+           max(l.worked_at) AS worked_at, extract(epoch FROM max(l.worked_at) - j.base_at) AS seconds
     FROM phi.rekey_lane l WHERE l.job = j.job AND l.pass = j.pass) p ON true
   LEFT JOIN LATERAL (SELECT sum(l.values_done) AS values_done FROM phi.rekey_lane l WHERE l.job = j.job) a ON true
   LEFT JOIN LATERAL (SELECT count(*) AS failed FROM phi.rekey_failure x WHERE x.job = j.job) f ON true;
@@ -421,7 +423,7 @@ BEGIN
     finished_at = CASE WHEN to_state = 'cancelled' THEN clock_timestamp() END
   WHERE j.job = stop_job.job;
   /* What they have begun is undone; the cursors know. */
-  PERFORM pg_terminate_backend(pid) FROM phi.worker_pids(job) pid;
+  PERFORM pg_terminate_backend(pid, 5000) FROM phi.worker_pids(job) pid;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.stop_job(int, text) FROM PUBLIC;
 COMMENT ON FUNCTION phi.stop_job(int, text) IS 'Stops the workers of a rekey; ERROR 42704 no such job, 55000 it is over, or a shredding; internal';
@@ -454,11 +456,20 @@ AS $$
 DECLARE
   found phi.rekey_job := phi.find_job(job);
 BEGIN
-  IF found.state IN ('done', 'cancelled') OR phi.is_led(job) THEN
+  IF found.state IN ('done', 'cancelled') THEN
     RAISE EXCEPTION USING
-      ERRCODE = CASE WHEN found.state = 'running' THEN 'object_in_use' ELSE 'object_not_in_prerequisite_state' END,
-      MESSAGE = format('job %s is %s', job, found.state),
-      HINT = CASE WHEN found.state <> 'running' THEN 'Begin a new one with phi.rekey().' END;
+      ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('job %s is %s', job, found.state),
+      HINT = 'Begin a new one with phi.rekey().';
+  END IF;
+  /* One that was stopped, or has failed, may not be gone yet. */
+  FOR i IN 1 .. 100 LOOP
+    EXIT WHEN NOT phi.is_led(job) OR found.state = 'running';
+    PERFORM pg_sleep(0.05);
+  END LOOP;
+  IF phi.is_led(job) THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_in_use', MESSAGE = format('job %s is at work', job),
+      HINT = 'The view phi.rekey_progress shows how far it is.';
   END IF;
   UPDATE phi.rekey_job j SET state = 'running', error = NULL, resumed_at = clock_timestamp(),
     workers = coalesce(restart_rekey.workers, j.workers),

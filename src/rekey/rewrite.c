@@ -4,7 +4,9 @@
  *
  * As VACUUM FULL and REFRESH MATERIALIZED VIEW do it: the rows go into a new
  * file, which then takes the place of the old one, and indexes are built again.
- * The table keeps its OID, so views, keys and grants notice nothing.
+ * The table keeps its OID, so views, keys and grants notice nothing.  The rows
+ * are frozen, or a transaction with an older snapshot would find none; it sees
+ * those of the moment instead.
  */
 #include "postgres.h"
 
@@ -25,7 +27,7 @@
 #include "compat.h"
 #include "rekey/recrypt.h"
 
-/* Failures name rows of the old file; of what is dropped nothing is copied. */
+/* Of what is dropped nothing is copied. */
 static void
 copy_row(PhiTable *table, const PhiTarget *target, TupleTableSlot *slot,
 		 TupleTableSlot *new_slot, PhiTally *tally)
@@ -68,7 +70,8 @@ copy_rows(PhiTable *table, Relation to, const PhiTarget *target, PhiTally *tally
 		CHECK_FOR_INTERRUPTS();
 		copy_row(table, target, slot, new_slot, tally);
 		table_tuple_insert(to, new_slot, cid,
-						   TABLE_INSERT_SKIP_FSM, bulk);
+						   TABLE_INSERT_SKIP_FSM | TABLE_INSERT_FROZEN, bulk);
+		phi_move_failures(tally, &slot->tts_tid, &new_slot->tts_tid);
 		ExecClearTuple(new_slot);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(row_context);

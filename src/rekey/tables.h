@@ -6,7 +6,7 @@
 #define PHI_TABLES_H
 
 #include "nodes/pg_list.h"
-#include "rekey/walk.h"
+#include "value/walk.h"
 #include "utils/relcache.h"
 
 /* A column with encrypted values, or with arrays or composites of such. */

@@ -103,18 +103,16 @@ phi_encrypt(PG_FUNCTION_ARGS)
 								   phi_class_by_label(class)));
 }
 
-/*
- * enctext(enctext, integer, boolean) and so on: moves to the column's class;
- * without one (-1) see phi_renew
- */
+/* enctext(enctext, integer, boolean) and so on: moves to the column's class */
 Datum
 phi_enc_to_enc(PG_FUNCTION_ARGS)
 {
-	const PhiType *type = phi_function(fcinfo)->type;
 	int32		class = PG_GETARG_INT32(1);
 
-	PG_RETURN_DATUM(class < 0 ? phi_renew(type, PG_GETARG_DATUM(0)) :
-					phi_move_to_class(type, PG_GETARG_DATUM(0), class));
+	if (class < 0)
+		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
+	PG_RETURN_DATUM(phi_move_to_class(phi_function(fcinfo)->type,
+									  PG_GETARG_DATUM(0), class));
 }
 
 /* Or else forged envelopes would list the clinics to anybody. */

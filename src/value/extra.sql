@@ -5,6 +5,13 @@ REVOKE EXECUTE ON FUNCTION phi.encrypt(integer, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.encrypt(integer, text) TO PUBLIC;
 COMMENT ON FUNCTION phi.encrypt(integer, text) IS 'As phi.encrypt(bigint, text)';
 
+CREATE FUNCTION phi.renew(value anyelement) RETURNS anyelement
+  AS 'MODULE_PATHNAME', 'phi_renew_any' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+REVOKE EXECUTE ON FUNCTION phi.renew(anyelement) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phi.renew(anyelement) TO PUBLIC;
+COMMENT ON FUNCTION phi.renew(anyelement) IS
+  'The value, encrypted again if its key is not active any more and it is of the session''s clinic; arrays and domains too. The planner puts it on what is stored; ERROR 42501 for a value of a compromised key whose class the session does not hold';
+
 /* What reads the same whatever the type modifier. */
 CREATE CAST (varchar AS pg_catalog.enctext)
   WITH FUNCTION pg_catalog.enctext(text, integer, boolean) AS ASSIGNMENT;

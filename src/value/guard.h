@@ -65,6 +65,9 @@ extern void phi_cast_results(Query *query);
 /* Whether that was done to a query. */
 extern bool phi_has_cast_results(Query *query);
 
+/* Makes the query a subquery, and itself SELECT of its columns from it. */
+extern void phi_wrap_query(Query *query);
+
 /* Called for each constant of a type that may hold encrypted values. */
 typedef void (*PhiConstantVisitor) (Oid type, Datum value,
 									const ObjectAddress *object, void *context);

@@ -42,6 +42,7 @@ typedef struct Place
 	int			depth;			/* planner, executor and commands around us */
 	NodeTag		command;		/* innermost, outside of planner and executor */
 	bool		full;			/* VACUUM FULL */
+	bool		stores;			/* what its query returns */
 	bool		only_carries;	/* see phi_check_updates */
 	CastMode	cast;			/* of results */
 	QueryDesc  *query;			/* that runs here */
@@ -92,7 +93,7 @@ enter(Place *before, int step, NodeTag command)
 	*before = place;
 	place.depth += step;
 	place.command = command;
-	place.full = false;
+	place.full = place.stores = false;
 	place.only_carries = false;
 	place.cast = CAST_AT_TOP;
 	place.query = NULL;
@@ -147,10 +148,12 @@ plan(Query *query, const char *text, int options, ParamListInfo params)
 	Place		before;
 	PlannedStmt *result;
 
+	bool		is_stored = place.stores;
+
 	enter(&before, 1, T_Invalid);
 	PG_TRY();
 	{
-		phi_renew_targets(query);
+		phi_renew_targets(query, is_stored);
 		result = prev_planner ? prev_planner(query, text, options, params) :
 			standard_planner(query, text, options, params);
 		note_literals();
@@ -278,6 +281,16 @@ is_vacuum_full(VacuumStmt *command)
 	return false;
 }
 
+/* EXPLAIN ANALYZE does it too. */
+static bool
+stores_result(Node *command)
+{
+	if (IsA(command, ExplainStmt) && IsA(((ExplainStmt *) command)->query, Query))
+		command = ((Query *) ((ExplainStmt *) command)->query)->utilityStmt;
+	return command != NULL &&
+		(IsA(command, CreateTableAsStmt) || IsA(command, RefreshMatViewStmt));
+}
+
 static void
 utility(PlannedStmt *statement, const char *text, bool read_only,
 		ProcessUtilityContext context, ParamListInfo params,
@@ -292,6 +305,7 @@ utility(PlannedStmt *statement, const char *text, bool read_only,
 		place.cast = cast_of_prepared(((ExecuteStmt *) command)->name);
 	else if (tag == T_VacuumStmt)
 		place.full = is_vacuum_full((VacuumStmt *) command);
+	place.stores = stores_result(command);
 	PG_TRY();
 	{
 		phi_check_command(command);

@@ -5,42 +5,81 @@
  * What a session encrypts comes under the active key.  But a value that it has
  * in hand since before a rotation, in a variable, a cursor that was kept, a
  * parameter, would be stored as it is: a column's value goes into a column of
- * the same type and class without a cast.  So the planner puts one there.
+ * the same type and class without a cast.  So the planner puts a function there.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "fmgr.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "parser/parse_coerce.h"
+#include "parser/parse_func.h"
 
 #include "compat.h"
-
+#include "value/guard.h"
 #include "value/renew.h"
-#include "value/types.h"
+#include "value/walk.h"
 
-/* The class cast of the type, which does nothing else when the class is -1. */
-static Expr *
-renew(Expr *value, const PhiType *type)
+PG_FUNCTION_INFO_V1(phi_renew_any);
+
+extern Datum phi_base_to_enc(PG_FUNCTION_ARGS);
+extern Datum phi_encrypt(PG_FUNCTION_ARGS);
+
+static Datum
+renew_one(const PhiType *type, Datum value, void *context)
 {
-	Oid			cast;
-
-	if (find_typmod_coercion_function(type->oid, &cast) != COERCION_PATH_FUNC)
-		elog(ERROR, "type %s has no class cast", type->name);
-	return (Expr *) makeFuncExpr(cast, type->oid,
-								 list_make3(value,
-											makeConst(INT4OID, -1, InvalidOid, sizeof(int32),
-													  Int32GetDatum(-1), false, true),
-											makeBoolConst(false, false)),
-								 InvalidOid, InvalidOid, COERCE_IMPLICIT_CAST);
+	return phi_renew(type, value);
 }
 
-/* What a cast has just encrypted, or a null. */
+/* phi.renew(anyelement) returns anyelement: of an encrypted type or an array */
+Datum
+phi_renew_any(PG_FUNCTION_ARGS)
+{
+	PhiWalk    *walk = fcinfo->flinfo->fn_extra;
+
+	if (walk == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+
+		walk = phi_walk_of_type(get_fn_expr_argtype(fcinfo->flinfo, 0));
+		MemoryContextSwitchTo(old);
+		if (walk == NULL)
+			PG_RETURN_DATUM(PG_GETARG_DATUM(0));
+		fcinfo->flinfo->fn_extra = walk;
+	}
+	PG_RETURN_DATUM(phi_walk(walk, PG_GETARG_DATUM(0), renew_one, NULL));
+}
+
+/* The function, by its place in the extension. */
+static Oid
+renew_function(void)
+{
+	Oid			argument = ANYELEMENTOID;
+	List	   *name = list_make2(makeString("phi"), makeString("renew"));
+
+	return LookupFuncName(name, 1, &argument, false);
+}
+
+/* What has just been encrypted, or a null. */
 static bool
 is_new(Expr *value)
 {
-	return (IsA(value, FuncExpr) && ((FuncExpr *) value)->funcformat != COERCE_EXPLICIT_CALL) ||
-		(IsA(value, Const) && ((Const *) value)->constisnull);
+	FmgrInfo	function;
+
+	if (IsA(value, Const))
+		return ((Const *) value)->constisnull;
+	if (!IsA(value, FuncExpr))
+		return false;
+	fmgr_info(((FuncExpr *) value)->funcid, &function);
+	return function.fn_addr == phi_base_to_enc || function.fn_addr == phi_encrypt;
+}
+
+static Expr *
+renew(Expr *value)
+{
+	return (Expr *) makeFuncExpr(renew_function(), exprType((Node *) value), list_make1(value),
+								 exprCollation((Node *) value), InvalidOid,
+								 COERCE_IMPLICIT_CAST);
 }
 
 static void
@@ -51,16 +90,30 @@ renew_list(List *targets)
 	foreach(cell, targets)
 	{
 		TargetEntry *target = lfirst_node(TargetEntry, cell);
-		const PhiType *type = target->resjunk ? NULL :
-			phi_type_by_oid(exprType((Node *) target->expr));
 
-		if (type != NULL && !is_new(target->expr))
-			target->expr = renew(target->expr, type);
+		if (!target->resjunk && phi_contains_encrypted(exprType((Node *) target->expr)) &&
+			!is_new(target->expr))
+			target->expr = renew(target->expr);
 	}
 }
 
+/* Its columns may be sorted or grouped by; what modifies must stay on top. */
+static void
+renew_select(Query *query)
+{
+	ListCell   *cell;
+	bool		found = false;
+
+	foreach(cell, query->targetList)
+		found |= phi_contains_encrypted(exprType((Node *) lfirst_node(TargetEntry, cell)->expr));
+	if (!found || query->hasModifyingCTE || query->rowMarks != NIL)
+		return;
+	phi_wrap_query(query);
+	renew_list(query->targetList);
+}
+
 void
-phi_renew_targets(Query *query)
+phi_renew_targets(Query *query, bool is_stored)
 {
 	ListCell   *cell;
 
@@ -69,8 +122,10 @@ phi_renew_targets(Query *query)
 		Node	   *inner = lfirst_node(CommonTableExpr, cell)->ctequery;
 
 		if (IsA(inner, Query))
-			phi_renew_targets((Query *) inner);
+			phi_renew_targets((Query *) inner, false);
 	}
+	if (is_stored && query->commandType == CMD_SELECT)
+		renew_select(query);
 	if (query->commandType == CMD_INSERT || query->commandType == CMD_UPDATE)
 		renew_list(query->targetList);
 	if (query->onConflict != NULL)

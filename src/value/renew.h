@@ -8,9 +8,10 @@
 #include "nodes/parsenodes.h"
 
 /*
- * Has every value of an encrypted type that the query stores pass phi_renew().
+ * Has every encrypted value that the query stores pass phi_renew(), arrays and
+ * domains of such too.  What a SELECT returns "is_stored" by CREATE TABLE AS.
  * Changes the query, which is the planner's to change.
  */
-extern void phi_renew_targets(Query *query);
+extern void phi_renew_targets(Query *query, bool is_stored);
 
 #endif							/* PHI_RENEW_H */

@@ -90,9 +90,8 @@ cast_targets(List *targets)
 	return list_concat(targets, hidden);
 }
 
-/* The query as a subquery: SELECT with a cast of each column from (query). */
-static void
-wrap_query(Query *query)
+void
+phi_wrap_query(Query *query)
 {
 	Query	   *inner = makeNode(Query);
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
@@ -131,7 +130,7 @@ wrap_query(Query *query)
 	query->canSetTag = inner->canSetTag;
 	query->rtable = list_make1(rte);
 	query->jointree = makeFromExpr(list_make1(ref), NULL);
-	query->targetList = cast_targets(targets);
+	query->targetList = targets;
 	query->stmt_location = inner->stmt_location;
 	query->stmt_len = inner->stmt_len;
 }
@@ -163,8 +162,8 @@ cast_results(Query *query)
 	if (query->commandType != CMD_SELECT || !has_encrypted(query->targetList))
 		return;
 	if (needs_wrapping(query))
-		wrap_query(query);
-	else if (query->setOperations == NULL && query->distinctClause == NIL)
+		phi_wrap_query(query);
+	if (query->setOperations == NULL && query->distinctClause == NIL)
 		query->targetList = cast_targets(query->targetList);
 }
 

@@ -12,7 +12,7 @@
 #include "utils/typcache.h"
 
 #include "compat.h"
-#include "rekey/walk.h"
+#include "value/walk.h"
 
 typedef enum WalkKind
 {
