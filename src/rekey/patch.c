@@ -6,7 +6,8 @@
  * same: so it can take the old one's place in the page, and nobody will see a
  * difference.  There is no new row version, so no bloat, no index entry, no
  * conflict with row locks or snapshots, no change of xmin or ctid.  Whatever
- * rows lie on the page are served: deleted ones, and those not yet committed.
+ * rows lie on the page are served: deleted ones, and those not yet committed,
+ * but not those of aborted transactions.
  *
  * Who reads a row holds a pin on its page but no lock.  So the bytes are
  * changed under a cleanup lock, as VACUUM moves rows: nobody else has a pin.
@@ -24,6 +25,7 @@
 #include "access/heapam_xlog.h"
 #include "access/htup_details.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "access/xloginsert.h"
 #include "catalog/pg_am.h"
@@ -31,6 +33,7 @@
 #include "replication/slot.h"
 #include "storage/bufmgr.h"
 #include "storage/bufpage.h"
+#include "storage/procarray.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -171,6 +174,24 @@ look_at_value(Patcher *patcher, OffsetNumber item, const PhiTableColumn *column,
 		add_patch(patcher, item, before, after);
 }
 
+/*
+ * A row of an aborted transaction may have been written for columns that the
+ * table never got.  Whoever changes the columns now has the table for himself,
+ * so that rows in the making are as the columns are.
+ */
+static bool
+is_of_this_table(HeapTupleHeader row)
+{
+	TransactionId xmin = HeapTupleHeaderGetXmin(row);
+
+	if (HeapTupleHeaderXminCommitted(row))	/* or frozen */
+		return true;
+	if (HeapTupleHeaderXminInvalid(row))
+		return false;
+	return TransactionIdIsCurrentTransactionId(xmin) || TransactionIdIsInProgress(xmin) ||
+		TransactionIdDidCommit(xmin);
+}
+
 static void
 look_at_row(Patcher *patcher, OffsetNumber item, BlockNumber block)
 {
@@ -182,6 +203,8 @@ look_at_row(Patcher *patcher, OffsetNumber item, BlockNumber block)
 	if (!ItemIdIsNormal(id))
 		return;
 	tuple.t_data = (HeapTupleHeader) PageGetItem(page, id);
+	if (!is_of_this_table(tuple.t_data))
+		return;
 	tuple.t_len = ItemIdGetLength(id);
 	tuple.t_tableOid = RelationGetRelid(patcher->table->rel);
 	ItemPointerSet(&tuple.t_self, block, item);

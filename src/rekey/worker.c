@@ -400,6 +400,8 @@ static void
 settle(void)
 {
 	static const char *const settings[][2] = {
+		{"role", "none"},
+		{"session_replication_role", "origin"},
 		{"synchronous_commit", "off"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_isolation", "read committed"},

@@ -5,11 +5,11 @@ REVOKE EXECUTE ON FUNCTION phi.encrypt(integer, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.encrypt(integer, text) TO PUBLIC;
 COMMENT ON FUNCTION phi.encrypt(integer, text) IS 'As phi.encrypt(bigint, text)';
 
-CREATE FUNCTION phi.renew(value anyelement) RETURNS anyelement
+CREATE FUNCTION phi.renew(value anyelement, typmod integer) RETURNS anyelement
   AS 'MODULE_PATHNAME', 'phi_renew_any' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
-REVOKE EXECUTE ON FUNCTION phi.renew(anyelement) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION phi.renew(anyelement) TO PUBLIC;
-COMMENT ON FUNCTION phi.renew(anyelement) IS
+REVOKE EXECUTE ON FUNCTION phi.renew(anyelement, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phi.renew(anyelement, integer) TO PUBLIC;
+COMMENT ON FUNCTION phi.renew(anyelement, integer) IS
   'The value, encrypted again if its key is not active any more and it is of the session''s clinic; arrays and domains too. The planner puts it on what is stored; ERROR 42501 for a value of a compromised key whose class the session does not hold';
 
 /* What reads the same whatever the type modifier. */

@@ -31,7 +31,10 @@ renew_one(const PhiType *type, Datum value, void *context)
 	return phi_renew(type, value);
 }
 
-/* phi.renew(anyelement) returns anyelement: of an encrypted type or an array */
+/*
+ * phi.renew(anyelement, integer) returns anyelement: of an encrypted type or an
+ * array; the number is the type modifier, that is not to be lost
+ */
 Datum
 phi_renew_any(PG_FUNCTION_ARGS)
 {
@@ -54,10 +57,10 @@ phi_renew_any(PG_FUNCTION_ARGS)
 static Oid
 renew_function(void)
 {
-	Oid			argument = ANYELEMENTOID;
+	Oid			arguments[2] = {ANYELEMENTOID, INT4OID};
 	List	   *name = list_make2(makeString("phi"), makeString("renew"));
 
-	return LookupFuncName(name, 1, &argument, false);
+	return LookupFuncName(name, 2, arguments, false);
 }
 
 /* What has just been encrypted, or a null. */
@@ -77,9 +80,13 @@ is_new(Expr *value)
 static Expr *
 renew(Expr *value)
 {
-	return (Expr *) makeFuncExpr(renew_function(), exprType((Node *) value), list_make1(value),
-								 exprCollation((Node *) value), InvalidOid,
-								 COERCE_IMPLICIT_CAST);
+	Const	   *typmod = makeConst(INT4OID, -1, InvalidOid, sizeof(int32),
+								   Int32GetDatum(exprTypmod((Node *) value)), false, true);
+
+	/* In the shape of a length coercion: the server reads the modifier from it. */
+	return (Expr *) makeFuncExpr(renew_function(), exprType((Node *) value),
+								 list_make2(value, typmod), exprCollation((Node *) value),
+								 InvalidOid, COERCE_IMPLICIT_CAST);
 }
 
 static void
