@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -32,6 +33,17 @@ sub psql_as
 	my ($role, $sql, %options) = @_;
 	my (undef, $out) = as($node, $role, $sql, on_error_stop => 0, %options);
 	return $out;
+}
+
+# Statements that go on by themselves.
+sub begin_sql
+{
+	my ($role, $sql, $waiting) = @_;
+	my $self = { err => '', out => '' };
+	$self->{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') . " user=$role", '-c', $sql ],
+		'>', \$self->{out}, '2>', \$self->{err}, IPC::Run::timeout(60));
+	$node->poll_query_until('postgres', "SELECT count(*) >= $waiting FROM pg_stat_activity WHERE usename IN ('sato', 'suzuki') AND wait_event_type = 'Lock'");
+	return $self;
 }
 
 # The state of a job that begins now, once it is over, and after so many seconds at most.
@@ -191,18 +203,49 @@ my $third = psql_as('sato', 'SELECT phi.rotate_master_key()');
 }
 rename $node->basedir . '/lost', key_directory($node) . "/$second.kek" or die;
 
-# 2: what an aborted transaction left, of a column that does not exist, is not a value.
-psql_as('app_a', q{SET phi.clinic = 'a'; CREATE TABLE migrated (id int, v enctext(identity)); INSERT INTO migrated VALUES (1, 'x');
-	BEGIN; ALTER TABLE migrated ADD COLUMN c name; INSERT INTO migrated VALUES (2, 'y', convert_from('\x0101', 'LATIN1') || 'AAAAAAAA'); ROLLBACK;
-	ALTER TABLE migrated ADD COLUMN c enctext(identity)});
-$node->safe_psql('postgres', q{SELECT phi.rotate_key('a', 'identity')});
-as($node, 'sato', 'CALL phi.rekey(wait => true)');
-$node->poll_query_until('postgres', 'SELECT true');
+# 21: what cannot be begun changes nothing.
+my $spared = $node->safe_psql('postgres', q{SELECT key_id FROM phi.data_key WHERE class = 4 AND clinic_id = 1 AND state = 'active'});
+as($node, 'sato', "CALL phi.respond_to_compromise($spared, 'x', workers => 99)");
 {
-	local $TODO = 'finding 2';
-	ok(slurp_file($node->logfile) !~ /background worker .* was terminated by signal/, 'no worker crashes over the remains of a migration');
+	local $TODO = 'finding 21';
+	is($node->safe_psql('postgres', "SELECT state FROM phi.data_key WHERE key_id = $spared"), 'active', 'too many workers are refused before a key is marked');
 }
-psql_as(undef, 'DROP TABLE migrated');
+as($node, 'sato', "CALL phi.respond_to_compromise($spared, 'x')");
+
+# 20: a destruction that waits for a reader, and a rotation that waits for it.
+my $unused = $node->safe_psql('postgres', q{SELECT key_id FROM phi.data_key WHERE class = 2 AND clinic_id = 1 AND state = 'active'});
+$node->safe_psql('postgres', q{SELECT phi.rotate_key('a', 'insurance')});
+is(rekeyed(20), 'done', 'no value needs the key');
+$reader = session($node, 'app_a');
+$reader->query('BEGIN; SELECT count(*) FROM patient');
+my @both = map { begin_sql(@$_) } [ 'sato', "SELECT phi.destroy_key($unused)", 1 ], [ 'suzuki', 'SELECT phi.rotate_master_key()', 2 ];
+sleep 2;                         # the server looks for deadlocks after one
+$reader->quit;
+$_->{run}->finish for @both;
+{
+	local $TODO = 'finding 20';
+	unlike($both[0]{err} . $both[1]{err}, qr/deadlock/, 'a destruction and a rotation of the master key wait for each other in one order');
+}
+
+# 2: what an aborted transaction left, of a column that does not exist, is not a value.
+my %remains = (
+	'a name that looks like a pointer' => [ 'c name', q{(2, 'y', convert_from('\x0101', 'LATIN1') || 'AAAAAAAA')}, 'ADD COLUMN c enctext(identity)' ],
+	'uuids' => [ 'u uuid, ADD COLUMN n text', q{(2, 'y', '01020304-0506-0708-090a-0b0c0d0e0f10', 'note')}, 'ADD COLUMN c enctext(identity), ADD COLUMN d enctext(clinical)' ]);
+for my $name (sort keys %remains)
+{
+	my ($columns, $values, $again) = @{ $remains{$name} };
+	my $mark = -s $node->logfile;
+	psql_as('app_a', "SET phi.clinic = 'a'; CREATE TABLE migrated (id int, v enctext(identity)); INSERT INTO migrated VALUES (1, 'x');
+		BEGIN; ALTER TABLE migrated ADD COLUMN $columns; INSERT INTO migrated VALUES $values; ROLLBACK; ALTER TABLE migrated $again");
+	$node->safe_psql('postgres', q{SELECT phi.rotate_key('a', 'identity')});
+	as($node, 'sato', 'CALL phi.rekey(wait => true)');
+	$node->poll_query_until('postgres', 'SELECT true');
+	{
+		local $TODO = 'finding 2';
+		ok(slurp_file($node->logfile, $mark) !~ /background worker .* was terminated by signal/, "no worker crashes over the remains of a migration: $name");
+	}
+	psql_as(undef, 'DROP TABLE migrated');
+}
 is(rekeyed(20), 'done', 'a job after that');
 
 # 6: the database's owner.
