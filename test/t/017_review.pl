@@ -118,6 +118,32 @@ sub unreadable
 	sql('TRUNCATE here, there, aside');
 }
 
+# A snapshot can be handed on, too, and with it old versions of rows.
+{
+	my $key = key_of();
+	app(q{INSERT INTO here SELECT 1, string_agg(md5(random()::text), '') FROM generate_series(1, 300)});
+	my $first = session($node);
+	my $second = session($node);
+	my $snapshot = $first->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_export_snapshot()');
+	sql("SELECT phi.rotate_key('a', 'identity')");
+	sql('CALL phi.rekey(wait => true)');	# moves the row: it is out of line
+	my ($destroyer, $pid) = starts("SELECT 'certificate ' || phi.destroy_key($key)");
+	waits($pid);
+	$second->query("BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '$snapshot'; SELECT count(*) FROM pg_am");
+	$first->query('COMMIT');
+	# Sound: it waits for the second, too.
+	$node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' OR state = 'idle' FROM pg_stat_activity WHERE pid = $pid");
+	$destroyer->{run}->pump_nb;
+	$second->query('INSERT INTO aside SELECT * FROM here; COMMIT');
+	note(ends($destroyer));
+	TODO: {
+		local $TODO = 'wait_for_older_snapshots() looks once';
+		is(unreadable('aside'), 0, 'no old version that an imported snapshot shows is copied from under the proof');
+	}
+	$_->quit for $first, $second, $destroyer;
+	sql('TRUNCATE here, there, aside');
+}
+
 # The worker is the extension's owner: a table's own code must not be run by it.
 {
 	$node->safe_psql('postgres', q{
@@ -168,6 +194,7 @@ sub unreadable
 	my $key = key_of();
 	app("INSERT INTO here VALUES (1, 'Sato')");
 	my $reader = session($node, 'app_a');
+	$reader->query('SET phi.result_as_base = off');
 	$reader->query("DECLARE c$_->[0] CURSOR WITH HOLD FOR SELECT $_->[1] FROM here")
 	  for [ 'names', 'ARRAY[name]' ], [ 'name', 'name::label' ], [ 'plain', 'name' ];
 	sql("SELECT phi.rotate_key('a', 'identity')");
@@ -206,7 +233,6 @@ sub unreadable
 	TODO: {
 		local $TODO = 'mark_stale() takes the lack of a snapshot for idleness';
 		like($reader->{out}, qr/Sato/, 'the value is read');
-		unlike(slurp_raw($node->logfile), qr/terminated by signal 11/, 'no process crashes');
 	}
 	$_->quit for $reader, $custodian;
 	$node->poll_query_until('postgres', 'SELECT true');
