@@ -33,7 +33,7 @@ INSERT INTO t.wanted VALUES
   ('enceq enc enc', 'i strict safe public leakproof'), ('enceq enc base', 's strict safe public leakproof'), ('enceq base enc', 's strict safe public leakproof'),
   ('encequalimage', 's strict safe public'), ('hashenc enc', 'i strict safe public'), ('hashenc base', 's strict safe public'),
   ('encsmaller', 's strict safe public'), ('enclarger', 's strict safe public'), ('min', 'i null safe public'), ('max', 'i null safe public'),
-  ('phi.encrypt',  'v strict restricted public'), ('phi.decrypt', 's strict safe public'), ('phi.describe', 's strict safe public'),
+  ('phi.encrypt',  'v strict restricted public'), ('phi.renew', 'v strict restricted public'), ('phi.decrypt', 's strict safe public'), ('phi.describe', 's strict safe public'),
   ('phi.current_clinic', 's strict safe public'), ('phi.session', 's strict restricted public');
 INSERT INTO t.wanted SELECT 'phi.' || name, facts FROM (VALUES
   ('i strict safe', 'class_list class_mask class_name class_number suite_name'),
