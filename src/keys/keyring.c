@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -49,9 +50,11 @@ static dlist_head lru;			/* head: the last one used */
 static PhiKey *last = NULL;		/* short cut for the key of the last value */
 static bool stale = false;
 static uint64 generation = 0;	/* of what is in the ring */
+static uint64 ring_round = 0;	/* how often it was emptied */
 static bool has_news = false;	/* keys that this transaction has read */
 static bool has_changed = false;	/* keys that this transaction has changed */
 static LocalTransactionId held_in = InvalidLocalTransactionId;
+static LocalTransactionId copy_held_in = InvalidLocalTransactionId;
 static const char *const class_labels[PHI_CLASSES] = {
 	"general", "identity", "insurance", "clinical", "sensitive"
 };
@@ -114,6 +117,7 @@ static void
 empty_ring(void)
 {
 	stale = false;
+	ring_round++;
 	generation = phi_keys_generation();
 	last = NULL;
 	phi_crypto_wipe();
@@ -309,11 +313,26 @@ phi_key_hold_for_write(void)
 	held_in = PhiLocalXid();
 }
 
+void
+phi_key_hold_for_copy(void)
+{
+	if (copy_held_in == PhiLocalXid())
+		return;
+	LockRelationOid(phi_relation_oid("key_use"), RowShareLock);
+	copy_held_in = PhiLocalXid();
+}
+
+uint64
+phi_keyring_round(void)
+{
+	return ring_round;
+}
+
 /* Keys that were made in what is rolled back must not be used any more. */
 static void
 forget_rolled_back(void)
 {
-	held_in = InvalidLocalTransactionId;	/* the lock is gone too */
+	held_in = copy_held_in = InvalidLocalTransactionId;	/* the locks are gone too */
 	if (has_news)
 		stale = true;
 }
@@ -348,14 +367,18 @@ phi_keys_note_change(void)
 	has_changed = true;
 }
 
-/* Between statements there is no snapshot, and nobody at work with a key. */
+/*
+ * Between statements nobody is at work with a key.  A statement need not have
+ * a snapshot: the rows of a cursor that was kept are put out without one.
+ */
 static void
 mark_stale(Datum arg, Oid relid)
 {
 	if (!phi_concerns(relid, "data_key"))
 		return;
 	stale = true;
-	if (by_id != NULL && !ActiveSnapshotSet() && !HistoricSnapshotActive())
+	if (by_id != NULL && debug_query_string == NULL && !ActiveSnapshotSet() &&
+		!HistoricSnapshotActive())
 		empty_ring();
 }
 

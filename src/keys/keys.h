@@ -78,6 +78,16 @@ extern bool phi_key_available(PhiKey *key);
  */
 extern void phi_key_hold_for_write(void);
 
+/*
+ * To be called before a value is stored under a key that is not active, as a
+ * copy or from a dump: who destroys keys takes the other side of this lock for
+ * the last count, so the key's state is to be looked at afterwards.
+ */
+extern void phi_key_hold_for_copy(void);
+
+/* Counts how often the ring was emptied, and with it every secret wiped. */
+extern uint64 phi_keyring_round(void);
+
 /* This transaction changes keys: all processes are to notice when it commits. */
 extern void phi_keys_note_change(void);
 

@@ -82,12 +82,10 @@ SELECT pg_catalog.pg_extension_config_dump('phi.key_event_event_id_seq', '');
 CREATE TABLE phi.key_use (
   key_id       int PRIMARY KEY,
   "values"     bigint NOT NULL,
-  counted_at   timestamptz NOT NULL,
-  unused_since timestamptz
+  counted_at   timestamptz NOT NULL
 );
 COMMENT ON TABLE phi.key_use IS
-  'How many stored values each key had when they were counted; unused_since: when a scan that began after the last possible writer found none';
-SELECT pg_catalog.pg_extension_config_dump('phi.key_use', '');
+  'How many stored values each key had when they were counted, here: not dumped. Its lock guards the last count before a key is destroyed';
 
 CREATE FUNCTION phi.wrap_new_key(key_id int, clinic_id int, class smallint, version int,
                                  OUT suite smallint, OUT master_key text, OUT wrapped bytea)

@@ -118,8 +118,7 @@ BEGIN
     INSERT INTO phi.key_use AS u (key_id, "values", counted_at)
     SELECT k.key_id, coalesce(found.n, 0), begun
     FROM phi.data_key k LEFT JOIN found USING (key_id) WHERE k.class >= 0
-    ON CONFLICT (key_id) DO UPDATE SET "values" = excluded."values", counted_at = excluded.counted_at,
-      unused_since = CASE WHEN excluded."values" = 0 THEN u.unused_since END
+    ON CONFLICT (key_id) DO UPDATE SET "values" = excluded."values", counted_at = excluded.counted_at
   )
   SELECT found.n INTO stray FROM found WHERE found.key_id = 0;
   IF stray > 0 THEN

@@ -32,10 +32,12 @@
 #include "value/guard.h"
 
 const char *phi_default_search_path = "";
+bool		phi_blame_table = false;
 
 /* What updating the rows of one table takes. */
 typedef struct Updater
 {
+	bool		checked;		/* that rows can be updated */
 	Oid			user;			/* who we are but for the table's code */
 	int			sec_context;
 	int			nest_level;
@@ -171,6 +173,17 @@ update_row(Updater *updater, TupleTableSlot *slot, Snapshot snapshot)
 		list_free(PhiInsertIndexTuples(updater->result, new_slot, updater->estate, indexes));
 }
 
+/* Once, when a row is to be updated: other tables need not be fit for it. */
+static void
+check_table(Updater *updater)
+{
+	if (updater->checked)
+		return;
+	CheckCmdReplicaIdentity(updater->table->rel, CMD_UPDATE);
+	phi_check_ordered_indexes_of(RelationGetRelid(updater->table->rel));
+	updater->checked = true;
+}
+
 static void
 rekey_row(Updater *updater, TupleTableSlot *slot, Snapshot snapshot)
 {
@@ -185,6 +198,8 @@ rekey_row(Updater *updater, TupleTableSlot *slot, Snapshot snapshot)
 	if (!phi_recrypt_row(updater->table, updater->target, &slot->tts_tid,
 						 new_slot->tts_values, new_slot->tts_isnull, updater->tally))
 		return;
+	phi_blame_table = true;
+	check_table(updater);
 	if (is_free(updater, slot, snapshot))
 		update_row(updater, slot, snapshot);
 	else
@@ -192,12 +207,41 @@ rekey_row(Updater *updater, TupleTableSlot *slot, Snapshot snapshot)
 		updater->tally->values = values;
 		updater->tally->skipped++;
 	}
+	phi_blame_table = false;
 	ExecClearTuple(new_slot);
+	ExecClearTuple(updater->lock_slot);
+}
+
+bool
+phi_is_passing(int sqlstate)
+{
+	return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
+		sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE;
+}
+
+/* A row that can't be read or updated is to blame itself; keys are not its fault. */
+static bool
+is_of_the_row(const Updater *updater, int sqlstate)
+{
+	if (phi_blame_table)
+		return updater->checked;
+	return sqlstate == ERRCODE_DATA_CORRUPTED || sqlstate == ERRCODE_INTERNAL_ERROR;
+}
+
+static void
+note_row_failure(Updater *updater, TupleTableSlot *slot, const ErrorData *error)
+{
+	PhiFailure *failure = palloc0(sizeof(PhiFailure));
+
+	failure->tid = slot->tts_tid;
+	failure->error = error->message;
+	updater->tally->failures = lappend(updater->tally->failures, failure);
 }
 
 /* One bad row, such as one whose toasted value is cut, fails alone. */
 static void
-rekey_row_carefully(Updater *updater, TupleTableSlot *slot, Snapshot snapshot)
+rekey_row_carefully(Updater *updater, TupleTableSlot *slot, Snapshot snapshot, PhiCare care)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -216,37 +260,41 @@ rekey_row_carefully(Updater *updater, TupleTableSlot *slot, Snapshot snapshot)
 	PG_CATCH();
 	{
 		ErrorData  *error;
-		PhiFailure *failure;
 
 		MemoryContextSwitchTo(TopTransactionContext);
 		error = CopyErrorData();
 		FlushErrorState();
-		failure = palloc0(sizeof(PhiFailure));
-		failure->tid = slot->tts_tid;
-		failure->error = error->message;
-		updater->tally->failures = lappend(updater->tally->failures, failure);
+		if (!is_of_the_row(updater, error->sqlerrcode))
+			ReThrowError(error);
+		if (care == PHI_CAREFUL && phi_is_passing(error->sqlerrcode))
+			updater->tally->skipped++;
+		else
+			note_row_failure(updater, slot, error);
 		updater->tally->values = values;
+		phi_blame_table = false;
+		ExecClearTuple(updater->new_slot);
+		ExecClearTuple(updater->lock_slot);
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old);
 		CurrentResourceOwner = owner;
-		ExecClearTuple(updater->new_slot);
 	}
 	PG_END_TRY();
 }
 
 void
 phi_rekey_blocks(PhiTable *table, const PhiTarget *target, BlockNumber first,
-				 BlockNumber last, bool careful, PhiTally *tally)
+				 BlockNumber last, PhiCare care, PhiTally *tally)
 {
 	Snapshot	snapshot = GetActiveSnapshot();
 	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
 	ItemPointerData from;
 	ItemPointerData to;
 	TableScanDesc scan;
-	Updater		updater;
+	Updater		updater = {0};
 
-	CheckCmdReplicaIdentity(table->rel, CMD_UPDATE);
-	phi_check_ordered_indexes_of(RelationGetRelid(table->rel));
+	last = Min(last, RelationGetNumberOfBlocks(table->rel));
+	if (first >= last)
+		return;
 	become_owner(&updater, table->rel);
 	begin_updates(&updater, table, target, tally);
 	ItemPointerSet(&from, first, FirstOffsetNumber);
@@ -258,8 +306,8 @@ phi_rekey_blocks(PhiTable *table, const PhiTarget *target, BlockNumber first,
 
 		CHECK_FOR_INTERRUPTS();
 		tally->rows++;
-		if (careful)
-			rekey_row_carefully(&updater, slot, snapshot);
+		if (care != PHI_BOLD)
+			rekey_row_carefully(&updater, slot, snapshot, care);
 		else
 			rekey_row(&updater, slot, snapshot);
 		MemoryContextSwitchTo(old);

@@ -63,7 +63,7 @@ BEGIN
     DETAIL = format('%s values: %s.', used.n, used.places),
     HINT = CASE WHEN used.named IS NULL THEN 'Restore or delete these values.'
                 WHEN EXISTS (SELECT FROM phi.rekey_failure f WHERE f.key_id = used.named)
-                  THEN format('CALL phi.rekey(key_id => %s). Values that could not be re-encrypted before are in phi.rekey_failure: restore or delete them.', used.named)
+                  THEN format('CALL phi.rekey(key_id => %s). Values that could not be re-encrypted before are in phi.rekey_failures: restore or delete them.', used.named)
                 ELSE format('CALL phi.rekey(key_id => %s)', used.named) END;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.require_unused(int[]) FROM PUBLIC;
@@ -71,9 +71,12 @@ COMMENT ON FUNCTION phi.require_unused(int[]) IS
   'ERROR 55006 when the database holds a value of one of the keys, or one that cannot be attributed; reads it all; internal';
 
 /*
- * Who encrypts under the keys has ended before the first count. When that finds
- * nothing, only transactions that read values earlier can write them back, as a
- * copy. They have ended before the second count.
+ * Who encrypts under the keys has ended before the first count. Who has read
+ * values of theirs before it may store a copy, and has ended before the second.
+ * Copies may be handed on from one transaction to the next; but who stores a
+ * value of a key that is not active locks phi.key_use first, and looks at the
+ * key's state then. So the last count is made, and the key destroyed, under the
+ * other side of that lock.
  */
 CREATE FUNCTION phi.prove_unused(key_ids int[]) RETURNS text
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -88,17 +91,14 @@ BEGIN
   END IF;
   PERFORM phi.require_no_foreign_temp_tables();
   PERFORM phi.wait_for_writers();
-  SELECT min(u.unused_since) INTO first_count FROM phi.key_use u WHERE u.key_id IN (SELECT unnest(data_keys))
-  HAVING count(*) FILTER (WHERE u."values" = 0 AND u.unused_since > phi.left_active(u.key_id)) = cardinality(data_keys);
-  IF first_count IS NULL THEN
-    first_count := clock_timestamp();
-    PERFORM phi.require_unused(data_keys);
-  END IF;
+  first_count := clock_timestamp();
+  PERFORM phi.require_unused(data_keys);
   PERFORM phi.wait_for_readers();
+  LOCK TABLE phi.key_use IN EXCLUSIVE MODE;
   waited := clock_timestamp();
   PERFORM phi.require_unused(data_keys);
   PERFORM phi.require_no_foreign_temp_tables();
-  RETURN format('no stored value names the key: first count at %s, after the last possible writer had ended; second count at %s, after all transactions had ended that could have read a value before',
+  RETURN format('no stored value names the key: first count at %s, after the last possible writer had ended; second count at %s, after all transactions had ended that could have read a value before, and while none could be stored',
                 phi.utc(first_count), phi.utc(waited));
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.prove_unused(int[]) FROM PUBLIC;
@@ -114,7 +114,6 @@ BEGIN
   PERFORM phi.require_read_committed();
   /* One at a time: two would wait for each other as for writers. */
   LOCK TABLE phi.destruction_certificate IN SHARE ROW EXCLUSIVE MODE;
-  PERFORM FROM phi.data_key d WHERE d.key_id IN (SELECT unnest(key_ids)) ORDER BY d.key_id FOR UPDATE;
   SELECT * INTO k FROM phi.data_key d
   WHERE d.key_id IN (SELECT unnest(key_ids)) AND d.state NOT IN ('retired', 'compromised') LIMIT 1;
   IF k.state = 'destroyed' THEN
@@ -133,7 +132,7 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.require_destroyable(int[]) FROM PUBLIC;
 COMMENT ON FUNCTION phi.require_destroyable(int[]) IS
-  'Locks keys that are to be destroyed; ERROR 55000 when one is active or destroyed; internal';
+  'Keeps others from destroying keys meanwhile; ERROR 55000 when one of these is active or destroyed. Their rows are not locked: what follows waits for others; internal';
 
 CREATE FUNCTION phi.destroy_keys(key_ids int[], shred boolean, reason text, for_job phi.rekey_job DEFAULT NULL) RETURNS int[]
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

@@ -152,10 +152,27 @@ phi_begin_pass(const PhiJob *job, int pass)
 
 	foreach(cell, tables)
 		add_lanes(job, pass, lfirst_oid(cell));
+	/* What still fails is found again, and only that. */
+	run("DELETE FROM phi.rekey_failure WHERE job = $1",
+		1, (Oid[]) {INT4OID}, (Datum[]) {Int32GetDatum(job->job)}, NULL, SPI_OK_DELETE);
+	SPI_finish();
 	run("UPDATE phi.rekey_job SET pass = $2, phase = 'rekeying' WHERE job = $1",
 		2, (Oid[]) {INT4OID, INT4OID},
 		(Datum[]) {Int32GetDatum(job->job), Int32GetDatum(pass)}, NULL, SPI_OK_UPDATE);
 	SPI_finish();
+}
+
+bool
+phi_has_lanes(const PhiJob *job)
+{
+	bool		found;
+
+	run("SELECT FROM phi.rekey_lane WHERE job = $1 AND pass = $2 LIMIT 1",
+		2, (Oid[]) {INT4OID, INT4OID},
+		(Datum[]) {Int32GetDatum(job->job), Int32GetDatum(job->pass)}, NULL, SPI_OK_SELECT);
+	found = SPI_processed > 0;
+	SPI_finish();
+	return found;
 }
 
 void

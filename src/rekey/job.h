@@ -51,6 +51,9 @@ extern bool phi_refresh_job(PhiJob *job);
 /* Begins pass "pass", with lanes for every table, unless that is done already. */
 extern void phi_begin_pass(const PhiJob *job, int pass);
 
+/* Whether the job's pass has lanes at all, done or not. */
+extern bool phi_has_lanes(const PhiJob *job);
+
 /* List of PhiLane that are not done. */
 extern List *phi_open_lanes(const PhiJob *job);
 

@@ -33,10 +33,14 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "guc.h"
+#include "keys/keys.h"
 #include "rekey/lanes.h"
 
 #define LOCK_PATIENCE "100ms"	/* less than deadlock_timeout may be */
 #define RETRY_NAP 100			/* ms */
+#define MAX_TRIES 30			/* of a batch that others are in the way of */
+#define MAX_PASSES 20			/* until a row that is always in the way is a failure */
 #define RECLAIM_LAG 4			/* batches, till their rows are dead to all */
 #define VACUUMS 8				/* for indexes, while a large table is at work */
 #define VACUUM_MIN_BLOCKS 1024
@@ -55,7 +59,8 @@ typedef struct Work
 	PhiLane		lane;
 	Reclaim		reclaim;
 	PhiTally	tally;			/* of the last batch */
-	bool		careful;		/* the batch failed as a whole */
+	PhiCare		careful;		/* the batch failed as a whole */
+	int			tries;			/* of the batch */
 	bool		moved;			/* rows, so that there are dead ones */
 	BlockNumber toast;			/* blocks of values out of line */
 	int			vacuumed;		/* parts of the table */
@@ -167,7 +172,7 @@ has_target(Relation rel, const PhiTarget *target)
 	/* A suite is not counted: such a job looks for itself. */
 	if (target->suite != 0)
 		return true;
-	foreach(cell, phi_count_table(rel))
+	foreach(cell, phi_count_table(rel, GetActiveSnapshot()))
 	{
 		const PhiUse *use = lfirst(cell);
 
@@ -186,6 +191,7 @@ rewrite(Work *work, Relation rel)
 {
 	bool		is_due = has_target(rel, &work->job->target);
 
+	phi_key_hold_for_write();
 	table_close(rel, NoLock);
 	if (is_due)
 		phi_rewrite_table(work->lane.relid, &work->job->target, &work->tally);
@@ -203,7 +209,7 @@ rekey_range(Work *work, PhiTable *table, BlockNumber first, BlockNumber end)
 	Bitmapset  *slow;
 	int			from = -1;
 
-	if (work->careful || !phi_can_patch(table->rel, target))
+	if (work->careful != PHI_BOLD || !phi_can_patch(table->rel, target))
 	{
 		phi_rekey_blocks(table, target, first, end, work->careful, &work->tally);
 		return;
@@ -216,7 +222,7 @@ rekey_range(Work *work, PhiTable *table, BlockNumber first, BlockNumber end)
 
 		while (bms_is_member(to + 1, slow))
 			to++;
-		phi_rekey_blocks(table, target, first + from, first + to + 1, false, &work->tally);
+		phi_rekey_blocks(table, target, first + from, first + to + 1, PHI_BOLD, &work->tally);
 		from = to;
 	}
 }
@@ -242,6 +248,12 @@ rekey_next(Work *work, Relation rel)
 	BlockNumber first = work->lane.next;
 	BlockNumber end;
 
+	if (work->job->target.suite != 0 && work->job->target.suite == phi_suite)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("values cannot be moved from a suite to itself"),
+				 errhint("Set phi.suite to another one for the server.")));
+	phi_key_hold_for_write();
 	work->toast = toast_blocks(rel);
 	end = batch_end(work);
 
@@ -301,36 +313,43 @@ run_batch_in_transaction(Work *work)
 	Outcome		outcome;
 
 	memset(&work->tally, 0, sizeof(work->tally));
+	phi_blame_table = false;
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	outcome = run_batch(work);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	work->careful = false;
+	work->careful = PHI_BOLD;
+	work->tries = 0;
 	return outcome;
 }
 
-/* Others' work, that is over in a moment. */
-static bool
-is_passing(int sqlstate)
-{
-	return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
-		sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE;
-}
-
-/* What one row can be to blame for. */
-static bool
-is_of_a_row(int sqlstate)
-{
-	return sqlstate == ERRCODE_DATA_CORRUPTED || sqlstate == ERRCODE_INTERNAL_ERROR ||
-		ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION;
-}
-
-/* Goes on, or marks the job failed and ends the process: it can be resumed. */
+/* The table as a whole is a failure: the job goes on with the others. */
 static void
+give_table_up(Work *work, const char *error)
+{
+	PhiFailure	failure = {.error = error};
+
+	ItemPointerSet(&failure.tid, InvalidBlockNumber, InvalidOffsetNumber);
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	memset(&work->tally, 0, sizeof(work->tally));
+	work->tally.failures = list_make1(&failure);
+	work->lane.next = work->lane.blocks;
+	phi_advance_lane(work->job, &work->lane, &work->tally, true);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/*
+ * What is in the way for a moment is tried again.  Else the batch is done row
+ * by row, to find the one to blame.  If that fails too, it is the table's code
+ * that does not work, or the job's: then it ends, and can be resumed.
+ */
+static Outcome
 handle_error(Work *work)
 {
+	Outcome		outcome = BATCH_AGAIN;
 	ErrorData  *error;
 
 	HOLD_INTERRUPTS();
@@ -339,13 +358,24 @@ handle_error(Work *work)
 	FlushErrorState();
 	AbortCurrentTransaction();
 	RESUME_INTERRUPTS();
-	if (is_passing(error->sqlerrcode))
+	if (phi_is_passing(error->sqlerrcode) && ++work->tries < MAX_TRIES)
 		phi_nap(RETRY_NAP);
-	else if (is_of_a_row(error->sqlerrcode) && !work->careful)
-		work->careful = true;
+	else if (work->careful == PHI_BOLD)
+	{
+		ereport(LOG,
+				(errmsg("a batch of job %d is done row by row: %s",
+						work->job->job, error->message)));
+		work->careful = work->job->pass > MAX_PASSES ? PHI_STRICT : PHI_CAREFUL;
+	}
+	else if (phi_blame_table)
+	{
+		give_table_up(work, error->message);
+		outcome = LANE_DONE;
+	}
 	else
 		ReThrowError(error);
 	FreeErrorData(error);
+	return outcome;
 }
 
 /* Dead index entries are VACUUM's alone: now and then, while a table is large. */
@@ -396,13 +426,12 @@ phi_work_lane(PhiJob *job, int64 lane_id)
 		}
 		PG_CATCH();
 		{
-			outcome = BATCH_AGAIN;
-			handle_error(&work);
+			outcome = handle_error(&work);
 		}
 		PG_END_TRY();
 		if (outcome == BATCH_DONE)
 			throttle(&work, began);
-		else if (outcome == BATCH_AGAIN && !work.careful)
+		else if (outcome == BATCH_AGAIN && work.careful == PHI_BOLD)
 			phi_nap(RETRY_NAP);
 	}
 }

@@ -93,8 +93,8 @@ index_holds_values(Relation index)
  * Logical decoding would not see the change.  A slot that is made meanwhile
  * waits for the end of our transaction, and then copies what is there.
  */
-static bool
-is_decoded(Relation rel)
+bool
+phi_is_decoded(Relation rel)
 {
 	int			slots;
 	int			active;
@@ -121,7 +121,7 @@ phi_can_patch(Relation rel, const PhiTarget *target)
 	ListCell   *cell;
 	bool		found = false;
 
-	if (rel->rd_tableam != GetHeapamTableAmRoutine() || !keeps_length(target) || is_decoded(rel))
+	if (rel->rd_tableam != GetHeapamTableAmRoutine() || !keeps_length(target) || phi_is_decoded(rel))
 		return false;
 	indexes = RelationGetIndexList(rel);
 	foreach(cell, indexes)
@@ -341,6 +341,7 @@ phi_patch_blocks(PhiTable *table, const PhiTarget *target, BlockNumber first,
 	patcher->nulls = palloc(natts * sizeof(bool));
 	patcher->room = 64;
 	patcher->patches = palloc(patcher->room * sizeof(Patch));
+	last = Min(last, RelationGetNumberOfBlocks(table->rel));	/* truncated meanwhile */
 	for (BlockNumber block = first; block < last; block++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(page_context);

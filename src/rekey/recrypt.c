@@ -13,7 +13,6 @@
 
 #include "compat.h"
 #include "guc.h"
-#include "keys/holders.h"
 #include "keys/keys.h"
 #include "rekey/recrypt.h"
 
@@ -100,20 +99,20 @@ find_keys(uint32 key_id, KeyPair *pair)
 }
 
 /*
- * Keys that change between the two look-ups take the first one away; so they
- * are looked up until nothing has changed meanwhile.
+ * When keys change between the two look-ups, the second takes the first one
+ * away; so both are looked up until nothing has changed meanwhile.
  */
 static PhiStatus
 reseal(const PhiEnvelope *envelope, const PhiSuite *suite, uint8 *out)
 {
 	KeyPair		pair;
-	uint64		generation;
+	uint64		before;
 
 	do
 	{
-		generation = phi_keys_generation();
+		before = phi_keyring_round();
 		find_keys(envelope->key_id, &pair);
-	} while (generation != phi_keys_generation());
+	} while (before != phi_keyring_round());
 	return phi_envelope_reseal(envelope, pair.from, suite, pair.to, pair.to_id, out);
 }
 

@@ -58,6 +58,9 @@ extern Datum phi_recrypt_datum(const PhiWalk *walk, const PhiTarget *target,
 /* Whether a value holds an envelope of the target, or one that is malformed. */
 extern bool phi_has_target(const PhiWalk *walk, const PhiTarget *target, Datum value);
 
+/* Whether changes of the table are read from the WAL by logical decoding. */
+extern bool phi_is_decoded(Relation rel);
+
 /* Whether values of a table can be rekeyed in the bytes where they lie. */
 extern bool phi_can_patch(Relation rel, const PhiTarget *target);
 
@@ -70,16 +73,33 @@ extern Bitmapset *phi_patch_blocks(PhiTable *table, const PhiTarget *target,
 								   BlockNumber first, BlockNumber last,
 								   bool patient, PhiTally *tally);
 
+/* How errors of rows are met: "bold", they are errors of the batch. */
+typedef enum PhiCare
+{
+	PHI_BOLD,
+	PHI_CAREFUL,				/* each row's are its own; some pass */
+	PHI_STRICT					/* nor do those */
+} PhiCare;
+
+/*
+ * Whether the error that was just raised is that of the table's own code, such
+ * as the functions of its indexes, and not of ours or of the keys.
+ */
+extern bool phi_blame_table;
+
+/* Others' work, that is over in a moment. */
+extern bool phi_is_passing(int sqlstate);
+
 /* The search_path that a table's own code is run with. */
 extern const char *phi_default_search_path;
 
 /*
  * Rekeys the rows of blocks first to last - 1 by updating them, in the current
  * transaction.  Rows that others have locked or changed are skipped and
- * counted.  With "careful" an error in a row is a failure of that row.
+ * counted.  Unless it is bold, an error in a row is a failure of that row.
  */
 extern void phi_rekey_blocks(PhiTable *table, const PhiTarget *target,
-							 BlockNumber first, BlockNumber last, bool careful,
+							 BlockNumber first, BlockNumber last, PhiCare care,
 							 PhiTally *tally);
 
 /*

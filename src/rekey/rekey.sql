@@ -136,7 +136,7 @@ BEGIN ATOMIC
     AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
     AND (l.classid = 1346914561 AND l.objid = worker_pids.job::oid
          OR l.classid = 1346914562 AND l.objid IN
-            (SELECT w.lane_id::int::oid FROM phi.rekey_lane w WHERE w.job = worker_pids.job AND NOT w.done));
+            (SELECT (w.lane_id % 4294967296)::oid FROM phi.rekey_lane w WHERE w.job = worker_pids.job AND NOT w.done));
 END;
 REVOKE EXECUTE ON FUNCTION phi.worker_pids(int) FROM PUBLIC;
 COMMENT ON FUNCTION phi.worker_pids(int) IS
@@ -204,22 +204,28 @@ DECLARE
   of_clinic int := CASE WHEN clinic IS NOT NULL THEN phi.clinic_id(clinic) END;
   of_class smallint := phi.class_number(class);
   of_suite smallint;
+  wrong text;
   keys int[];
   new_job int;
 BEGIN
-  IF coalesce(workers, 0) NOT BETWEEN 1 AND 16 OR rows_per_second <= 0
-     OR coalesce(method, '') NOT IN ('online', 'rewrite')
-     OR num_nonnulls(key_id, suite) > 1 OR (key_id IS NOT NULL AND num_nonnulls(clinic, class) > 0) THEN
-    RAISE EXCEPTION USING
-      ERRCODE = 'invalid_parameter_value', MESSAGE = 'invalid parameters for a rekey',
-      DETAIL = 'workers is 1 to 16, rows_per_second above 0, method "online" or "rewrite"; key_id stands alone, suite with clinic and class or without.';
+  wrong := CASE
+    WHEN coalesce(workers, 0) NOT BETWEEN 1 AND 16 THEN 'workers must be 1 to 16'
+    WHEN rows_per_second <= 0 THEN 'rows_per_second must be above 0'
+    WHEN coalesce(method, '') NOT IN ('online', 'rewrite') THEN 'method must be "online" or "rewrite"'
+    WHEN key_id IS NOT NULL AND num_nonnulls(clinic, class, suite) > 0 THEN 'key_id stands alone, without clinic, class or suite'
+  END;
+  IF wrong IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = wrong;
   END IF;
   IF suite IS NOT NULL THEN
     SELECT s INTO of_suite FROM generate_series(1, 255) s WHERE phi.suite_name(s::smallint) = suite;
-    IF of_suite IS NULL OR suite = current_setting('phi.suite') THEN
+    IF of_suite IS NULL THEN
       RAISE EXCEPTION USING
-        ERRCODE = 'invalid_parameter_value', MESSAGE = format('suite "%s" is unknown, or the one in use', suite),
-        HINT = 'Set phi.suite for the server to the suite that is to take its place, reload, and rekey the old one.';
+        ERRCODE = 'invalid_parameter_value', MESSAGE = format('suite "%s" does not exist', suite);
+    ELSIF suite = current_setting('phi.suite') THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'invalid_parameter_value', MESSAGE = format('suite "%s" is the one in use', suite),
+        HINT = 'Set phi.suite for the server to the one that is to take its place, reload, and rekey the old one.';
     END IF;
   ELSIF key_id IS NOT NULL THEN
     PERFORM phi.check_rekey_key(key_id);
@@ -318,14 +324,13 @@ BEGIN ATOMIC
   UPDATE phi.rekey_job j SET phase = NULL,
     values_done = (SELECT sum(l.values_done) FROM phi.rekey_lane l WHERE l.job = j.job)
   WHERE j.job = job_done.job;
-  /* The last pass is the first of the two counts that destroying a key takes. */
-  INSERT INTO phi.key_use AS u (key_id, "values", counted_at, unused_since)
-  SELECT k.key_id, f.n, clock_timestamp(), CASE WHEN f.n = 0 THEN j.base_at END
+  /* What phi.keys shows; destroying a key counts for itself. */
+  INSERT INTO phi.key_use AS u (key_id, "values", counted_at)
+  SELECT k.key_id, f.n, clock_timestamp()
   FROM phi.rekey_job j, unnest(j.key_ids) k(key_id),
     LATERAL (SELECT count(*) FROM phi.rekey_failure f WHERE f.job = j.job AND f.key_id = k.key_id) f(n)
   WHERE j.job = job_done.job
-  ON CONFLICT (key_id) DO UPDATE SET "values" = excluded."values", counted_at = excluded.counted_at,
-    unused_since = excluded.unused_since;
+  ON CONFLICT (key_id) DO UPDATE SET "values" = excluded."values", counted_at = excluded.counted_at;
   DELETE FROM phi.rekey_lane l WHERE l.job = job_done.job
     AND l.pass < (SELECT j.pass FROM phi.rekey_job j WHERE j.job = l.job);
 END;
@@ -413,11 +418,15 @@ AS $$
 DECLARE
   found phi.rekey_job := phi.find_job(job);
 BEGIN
-  IF found.state IN ('done', 'cancelled') OR found.kind = 'shred' THEN
+  IF found.state IN ('done', 'cancelled') THEN
     RAISE EXCEPTION USING
       ERRCODE = 'object_not_in_prerequisite_state',
-      MESSAGE = format('job %s cannot be stopped', job),
-      DETAIL = format('It is a %s that is %s.', found.kind, found.state);
+      MESSAGE = format('job %s is %s already', job, found.state);
+  ELSIF found.kind = 'shred' AND (to_state = 'paused' OR found.state = 'running') THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = format('job %s shreds a clinic and cannot be stopped', job),
+      DETAIL = 'One that has failed can be cancelled.';
   END IF;
   UPDATE phi.rekey_job j SET state = to_state,
     finished_at = CASE WHEN to_state = 'cancelled' THEN clock_timestamp() END
@@ -460,6 +469,10 @@ BEGIN
     RAISE EXCEPTION USING
       ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('job %s is %s', job, found.state),
       HINT = 'Begin a new one with phi.rekey().';
+  ELSIF found.kind = 'shred' THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'wrong_object_type', MESSAGE = format('job %s shreds a clinic', job),
+      HINT = 'Call phi.shred_clinic() again.';
   END IF;
   /* One that was stopped, or has failed, may not be gone yet. */
   FOR i IN 1 .. 100 LOOP

@@ -169,9 +169,8 @@ add_uses(List *uses, HTAB *by_key, Oid relid, AttrNumber attnum)
 }
 
 static void
-count_rows(PhiTable *table, Counter *counters, MemoryContext row_context)
+count_rows(PhiTable *table, Snapshot snapshot, Counter *counters, MemoryContext row_context)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
 	TableScanDesc scan = table_beginscan(table->rel, snapshot, 0, NULL);
 
@@ -194,11 +193,10 @@ count_rows(PhiTable *table, Counter *counters, MemoryContext row_context)
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
 }
 
 List *
-phi_count_table(Relation rel)
+phi_count_table(Relation rel, Snapshot snapshot)
 {
 	List	   *uses = NIL;
 	PhiTable   *table = phi_describe_table(rel);
@@ -210,7 +208,7 @@ phi_count_table(Relation rel)
 	for (int i = 0; i < table->n; i++)
 		counters[i].by_key = make_counts();
 	if (table->n > 0)
-		count_rows(table, counters, row_context);
+		count_rows(table, snapshot, counters, row_context);
 	for (int i = 0; i < table->n; i++)
 	{
 		uses = add_uses(uses, counters[i].by_key, RelationGetRelid(rel),
@@ -226,17 +224,23 @@ phi_count_uses(void)
 {
 	List	   *uses = NIL;
 	List	   *tables = phi_protected_tables();
+	List	   *relations = NIL;
+	Snapshot	snapshot;
 	ListCell   *cell;
 
 	foreach(cell, tables)
 	{
 		Relation	rel = try_table_open(lfirst_oid(cell), AccessShareLock);
 
-		if (rel == NULL)
-			continue;
-		uses = list_concat(uses, phi_count_table(rel));
-		/* Locked on: what was counted is not to be rewritten meanwhile. */
-		table_close(rel, NoLock);
+		if (rel != NULL)
+			relations = lappend(relations, rel);
 	}
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	foreach(cell, relations)
+	{
+		uses = list_concat(uses, phi_count_table(lfirst(cell), snapshot));
+		table_close(lfirst(cell), NoLock);
+	}
+	UnregisterSnapshot(snapshot);
 	return uses;
 }

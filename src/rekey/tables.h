@@ -8,6 +8,7 @@
 #include "nodes/pg_list.h"
 #include "value/walk.h"
 #include "utils/relcache.h"
+#include "utils/snapshot.h"
 
 /* A column with encrypted values, or with arrays or composites of such. */
 typedef struct PhiTableColumn
@@ -43,10 +44,14 @@ typedef struct PhiUse
 	int64		values;
 } PhiUse;
 
-/* List of PhiUse.  Reads what is committed when each table's turn comes. */
+/*
+ * List of PhiUse, of all tables in one snapshot, which is taken when they are
+ * locked: a row that moves from one to another is counted, and TRUNCATE, which
+ * heeds no snapshot, waits.  The locks (ACCESS SHARE) are kept.
+ */
 extern List *phi_count_uses(void);
 
 /* The same of one table. */
-extern List *phi_count_table(Relation rel);
+extern List *phi_count_table(Relation rel, Snapshot snapshot);
 
 #endif							/* PHI_TABLES_H */

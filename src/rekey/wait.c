@@ -17,6 +17,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "keys/holders.h"
 #include "keys/scan.h"
 #include "rekey/tables.h"
 #include "rekey/wait.h"
@@ -29,11 +30,14 @@ phi_wait_for_encrypters(void)
 {
 	LOCKTAG		tag;
 
+	/* A rotation that was prepared and is committed by now did not tell. */
+	phi_keys_changed();
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, phi_relation_oid("data_key"));
 	/* Conflicts with the ROW SHARE of those who encrypt. */
 	WaitForLockers(tag, ExclusiveLock, false);
 }
 
+/* Again and again: a snapshot can be handed on (SET TRANSACTION SNAPSHOT). */
 static void
 wait_for_older_snapshots(void)
 {
@@ -41,11 +45,14 @@ wait_for_older_snapshots(void)
 	VirtualTransactionId *others;
 	int			n;
 
-	others = GetCurrentVirtualXIDs(limit, true, false,
-								   PROC_IS_AUTOVACUUM | PROC_IN_VACUUM, &n);
-	for (int i = 0; i < n; i++)
-		(void) VirtualXactLock(others[i], true);
-	pfree(others);
+	do
+	{
+		others = GetCurrentVirtualXIDs(limit, true, false,
+									   PROC_IS_AUTOVACUUM | PROC_IN_VACUUM, &n);
+		for (int i = 0; i < n; i++)
+			(void) VirtualXactLock(others[i], true);
+		pfree(others);
+	} while (n > 0);
 }
 
 void

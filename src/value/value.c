@@ -302,6 +302,17 @@ phi_seal_datum(const PhiType *type, Datum value, int class)
 	return sealed;
 }
 
+/* A superuser restores what a dump holds, also of clinics that are gone. */
+static void
+check_not_destroyed(const PhiKey *key)
+{
+	if (key->state == PHI_KEY_DESTROYED && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("key %d is destroyed", key->key_id),
+				 errdetail("No value may be stored under it any more.")));
+}
+
 Datum
 phi_move_to_class(const PhiType *type, Datum datum, int class)
 {
@@ -325,7 +336,13 @@ phi_move_to_class(const PhiType *type, Datum datum, int class)
 	/* Who may not read it carries it as it is, but not from a leaked key. */
 	if (key->class == class && access != PHI_READABLE &&
 		(access == PHI_SEALED || key->state == PHI_KEY_RETIRED))
+	{
+		phi_key_hold_for_copy();
+		key = phi_key_by_id(envelope.key_id);
+		if (key != NULL)
+			check_not_destroyed(key);
 		return datum;
+	}
 	if (access != PHI_READABLE)
 		phi_report_access(access, key->class);
 	phi_open_envelope(&envelope, key, &opened);
@@ -341,12 +358,18 @@ phi_renew(const PhiType *type, Datum datum)
 	PhiHead		head;
 	PhiKey	   *key;
 
-	if (session == NULL || !phi_read_head(type, datum, &head))
+	if (!phi_read_head(type, datum, &head))
 		return datum;
 	key = phi_key_by_id(head.key_id);
-	if (key == NULL || key->state == PHI_KEY_ACTIVE || key->clinic_id != session->clinic_id)
+	if (key == NULL || key->state == PHI_KEY_ACTIVE)
 		return datum;
-	return phi_move_to_class(type, datum, key->class);
+	if (session != NULL && session->clinic_id == key->clinic_id)
+		return phi_move_to_class(type, datum, key->class);
+	phi_key_hold_for_copy();
+	key = phi_key_by_id(head.key_id);
+	if (key != NULL)
+		check_not_destroyed(key);
+	return datum;
 }
 
 bool
@@ -372,6 +395,21 @@ decode_text(PhiSpan text)
 	return envelope;
 }
 
+/*
+ * In a sealed session.  Values of old keys, or of none that is known, would
+ * keep keys from being destroyed: they are for who restores a dump.
+ */
+static void
+check_restore(PhiKey *key)
+{
+	if (superuser() || (key != NULL && key->state == PHI_KEY_ACTIVE))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to store an encrypted value whose key is not active"),
+			 errhint("Open the value's clinic with SET phi.clinic, or restore as a superuser.")));
+}
+
 Datum
 phi_accept_text(const PhiType *type, PhiSpan text, int class)
 {
@@ -387,12 +425,20 @@ phi_accept_text(const PhiType *type, PhiSpan text, int class)
 	access = key != NULL ? phi_access(phi_session(), key) : PHI_SEALED;
 	if (access != PHI_READABLE && access != PHI_SEALED)
 		phi_report_access(access, key->class);
+	/* So that who rotates or destroys its key waits for this transaction. */
+	phi_key_hold_for_write();
+	if (access == PHI_SEALED)
+	{
+		phi_key_hold_for_copy();
+		key = phi_key_by_id(envelope.key_id);
+		check_restore(key);
+	}
 
 	/*
 	 * A superuser's restore comes as it is, perhaps before the keys.  Others
 	 * could forge envelopes that break the queries of all who meet them.
 	 */
-	if (access == PHI_READABLE || (key != NULL && !superuser() && phi_key_available(key)))
+	if (access == PHI_READABLE || !superuser())
 	{
 		phi_open_envelope(&envelope, key, &opened);
 		phi_close(&opened);
