@@ -70,7 +70,7 @@ WHERE code NOT IN ('22000', '42501');
 SELECT is(string_agg(DISTINCT i::text, ','), NULL, 'with 22000, unless the key''s number became another clinic''s or the search key''s') FROM t.flipped
 WHERE code <> '22000' AND i NOT BETWEEN 3 AND 6;
 SELECT is(string_agg(DISTINCT message, E'\n'), NULL, 'no message tells more than that the value is not authentic or the key unknown') FROM t.flipped
-WHERE message !~ '^(encrypted value is not authentic\|It was altered or cut, or encrypted under another key than it names.|encrypted value names key \d+, which does not exist|encrypted value belongs to another clinic)';
+WHERE message !~ '^(encrypted value is not authentic\|It was altered or cut, or encrypted under another key than it names.|encrypted value names key \d+, which does not exist|encrypted value belongs to another clinic|permission denied to store an encrypted value whose key is not active)';
 
 -- The number of another key: of another clinic, of the search key, of another class.
 CREATE FUNCTION t.with_key(bytes bytea, key_id int) RETURNS bytea LANGUAGE sql IMMUTABLE AS

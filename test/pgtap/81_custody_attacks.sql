@@ -19,9 +19,9 @@ INSERT INTO t.path VALUES
   ('INSERT of a value into a domain', 'CREATE TABLE t.dest (v t.name)', 'INSERT INTO t.dest VALUES (v)', NULL),
   ('MERGE', 'CREATE TABLE t.dest (v enctext(identity))', 'MERGE INTO t.dest USING (VALUES (1)) s ON false WHEN NOT MATCHED THEN INSERT VALUES (v)', NULL),
   ('a parameter', 'CREATE TABLE t.dest (v enctext(identity))', 'EXECUTE ''INSERT INTO t.dest VALUES ($1)'' USING v', NULL),
-  ('INSERT of a domain', 'CREATE TABLE t.dest (v t.name)', 'INSERT INTO t.dest VALUES (d)', '5'),
+  ('INSERT of a domain', 'CREATE TABLE t.dest (v t.name)', 'INSERT INTO t.dest VALUES (d)', NULL),
   ('a trigger', 'CREATE TABLE t.dest (v enctext(identity)); CREATE TRIGGER b BEFORE INSERT ON t.dest FOR EACH ROW EXECUTE FUNCTION t.from_cursor()', 'INSERT INTO t.dest VALUES (''x'')', '5'),
-  ('CREATE TABLE AS', NULL, 'EXECUTE ''CREATE TABLE t.dest AS SELECT $1 AS v'' USING v', '5');
+  ('CREATE TABLE AS', NULL, 'EXECUTE ''CREATE TABLE t.dest AS SELECT $1 AS v'' USING v', NULL);
 CREATE FUNCTION t.from_cursor() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE c refcursor := 'kept'; BEGIN FETCH FIRST FROM c INTO NEW.v; RETURN NEW; END $$;
 CREATE FUNCTION t.try(ddl text, statement text) RETURNS text LANGUAGE plpgsql AS $f$
 DECLARE result text;
@@ -45,7 +45,7 @@ BEGIN
   END LOOP;
 END $$;
 SELECT is(got, 'active', 'a held value is stored under the active key: ' || name) FROM t.result WHERE finding IS NULL ORDER BY n;
-SELECT * FROM todo_start('finding 5');
+SELECT * FROM todo_start('what a trigger puts into a row passes no cast: see Limits in the README');
 SELECT is(got, 'active', 'a held value is stored under the active key: ' || name) FROM t.result WHERE finding IS NOT NULL ORDER BY n;
 SELECT * FROM todo_end();
 
@@ -55,7 +55,6 @@ SELECT v::text AS envelope FROM (SELECT array_to_string(ARRAY[v], '') AS v FROM 
 SELECT t.rotate() \g /dev/null
 SELECT is(coalesce(t.run('t_app_a', 'a', format('INSERT INTO t.plain VALUES (%L)', :'envelope')), t.stored_under('t.plain')), 'active', 'an old envelope as text, in the clinic''s session');
 DELETE FROM t.plain;
-SELECT * FROM todo_start('finding 3');
 SELECT is(coalesce(t.run('t_app_a', '', format('INSERT INTO t.plain VALUES (%L)', :'envelope')), t.stored_under('t.plain')), 'ERROR 42501', 'an old envelope as text, in a sealed session of an application');
 DELETE FROM t.plain;
 SELECT 'phi1:' || translate(encode(overlay(decode(substr(:'envelope', 6), 'base64') placing '\x00ffffff' from 4 for 4), 'base64'), E'\n', '') AS unknown \gset
@@ -64,7 +63,6 @@ DELETE FROM t.plain;
 SELECT key_id AS old FROM phi.data_key WHERE class = 1 AND state = 'retired' AND clinic_id = :clinic_a ORDER BY 1 LIMIT 1 \gset
 UPDATE phi.data_key SET state = 'destroyed', wrapped = NULL WHERE key_id = :old;
 SELECT matches(coalesce(t.run('t_app_a', '', format('INSERT INTO t.plain VALUES (%L)', :'envelope')), t.stored_under('t.plain')), '^ERROR', 'an envelope under a destroyed key, in a sealed session of an application');
-SELECT * FROM todo_end();
 SELECT matches(t.run('t_app_a', 'a', format('INSERT INTO t.plain VALUES (%L)', :'envelope')), '^ERROR 55000', 'an envelope under a destroyed key, in the clinic''s session');
 
 -- Reports are read by people who run what they say.
