@@ -20,6 +20,7 @@ PG_FUNCTION_INFO_V1(phi_class_number);
 PG_FUNCTION_INFO_V1(phi_suite_name);
 PG_FUNCTION_INFO_V1(phi_wrap_new_key);
 PG_FUNCTION_INFO_V1(phi_notice_change);
+PG_FUNCTION_INFO_V1(phi_require_top_level);
 
 /* phi.class_name(smallint) returns text */
 Datum
@@ -141,4 +142,17 @@ phi_notice_change(PG_FUNCTION_ARGS)
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
 	phi_keys_note_change();
 	return PointerGetDatum(NULL);
+}
+
+/* phi.require_top_level(): a procedure, since functions are not told. */
+Datum
+phi_require_top_level(PG_FUNCTION_ARGS)
+{
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("this commits, and so cannot run in a transaction block or a function"),
+				 errhint("Call it outside of a transaction block.")));
+	PG_RETURN_VOID();
 }

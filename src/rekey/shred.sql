@@ -121,8 +121,10 @@ DECLARE
   result text;
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  CALL phi.require_top_level();
   job := phi.start_shred(clinic, confirm);
   COMMIT;
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   IF job IS NULL THEN
     RETURN;
   END IF;
@@ -135,4 +137,4 @@ END $$;
 REVOKE EXECUTE ON PROCEDURE phi.shred_clinic(text, text) FROM PUBLIC;
 GRANT EXECUTE ON PROCEDURE phi.shred_clinic(text, text) TO phi_custodian;
 COMMENT ON PROCEDURE phi.shred_clinic(text, text) IS
-  'End of contract: destroys all keys of a clinic, so that its values become unreadable wherever they are, and writes certificates that say how many; confirm is the clinic''s code again, otherwise ERROR 22023. Commits: call it outside a transaction. When it is stopped the work goes on in the background';
+  'End of contract: destroys all keys of a clinic, so that its values become unreadable wherever they are, and writes certificates that say how many; confirm is the clinic''s code again, otherwise ERROR 22023. Commits: ERROR 25001 in a transaction block. When it is stopped the work goes on in the background';
