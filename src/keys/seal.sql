@@ -69,6 +69,14 @@ BEGIN
   IF share IS NOT NULL AND NOT phi.stage_share(share) THEN
     RETURN false;
   END IF;
+  IF share IS NULL AND pg_is_in_recovery() AND current_setting('phi.require_approval')::boolean
+     AND (SELECT s.sealed FROM phi.seal_status() s) THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'a standby cannot be unsealed while phi.require_approval is on',
+      DETAIL = 'It has no place to write requests and approvals to.',
+      HINT = 'Set phi.require_approval = off in the configuration of the standby itself, reload, unseal it, and turn it on again.';
+  END IF;
   /* Shares are of several people already. */
   IF share IS NULL AND (SELECT s.sealed FROM phi.seal_status() s) AND NOT phi.cleared('unseal', '{}') THEN
     RETURN NULL;
