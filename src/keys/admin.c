@@ -7,6 +7,8 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
@@ -21,6 +23,7 @@ PG_FUNCTION_INFO_V1(phi_suite_name);
 PG_FUNCTION_INFO_V1(phi_wrap_new_key);
 PG_FUNCTION_INFO_V1(phi_notice_change);
 PG_FUNCTION_INFO_V1(phi_require_top_level);
+PG_FUNCTION_INFO_V1(phi_only_owner);
 
 /* phi.class_name(smallint) returns text */
 Datum
@@ -155,4 +158,27 @@ phi_require_top_level(PG_FUNCTION_ARGS)
 				 errmsg("this commits, and so cannot run in a transaction block or a function"),
 				 errhint("Call it outside of a transaction block.")));
 	PG_RETURN_VOID();
+}
+
+/*
+ * Trigger: refuses whoever is not the owner, in whose name the extension's
+ * functions run, nor a superuser.
+ */
+Datum
+phi_only_owner(PG_FUNCTION_ARGS)
+{
+	Relation	table;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"phi.only_owner\" is for triggers only")));
+	table = ((TriggerData *) fcinfo->context)->tg_relation;
+	if (!PhiOwnsTable(RelationGetRelid(table), GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for table %s", RelationGetRelationName(table)),
+				 errdetail("It is written by the functions of schema phi alone."),
+				 errhint("README.md says which functions there are.")));
+	return PointerGetDatum(NULL);
 }
