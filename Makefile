@@ -30,7 +30,8 @@ SQL_PARTS = \
 	src/rekey/destroy.sql \
 	src/rekey/shred.sql \
 	src/rekey/compromise.sql \
-	src/rekey/report.sql
+	src/rekey/report.sql \
+	src/tail.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 

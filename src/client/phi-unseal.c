@@ -335,6 +335,7 @@ show_status(PGconn *connection)
 {
 	PGresult   *result = query(connection,
 							   "SELECT CASE WHEN NOT sealed THEN 'The server is unsealed.'"
+							   " WHEN threshold IS NULL THEN 'The server is sealed.'"
 							   " ELSE pg_catalog.format('The server is sealed: %s of %s shares.', given, threshold) END"
 							   " FROM phi.seal_status()", 0, NULL);
 

@@ -7,6 +7,8 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
@@ -20,6 +22,8 @@ PG_FUNCTION_INFO_V1(phi_class_number);
 PG_FUNCTION_INFO_V1(phi_suite_name);
 PG_FUNCTION_INFO_V1(phi_wrap_new_key);
 PG_FUNCTION_INFO_V1(phi_notice_change);
+PG_FUNCTION_INFO_V1(phi_require_top_level);
+PG_FUNCTION_INFO_V1(phi_only_owner);
 
 /* phi.class_name(smallint) returns text */
 Datum
@@ -140,5 +144,41 @@ phi_notice_change(PG_FUNCTION_ARGS)
 				 errmsg("function \"phi.notice_change\" is for triggers only")));
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
 	phi_keys_note_change();
+	return PointerGetDatum(NULL);
+}
+
+/* phi.require_top_level(): a procedure, since functions are not told. */
+Datum
+phi_require_top_level(PG_FUNCTION_ARGS)
+{
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("this commits, and so cannot run in a transaction block or a function"),
+				 errhint("Call it outside of a transaction block.")));
+	PG_RETURN_VOID();
+}
+
+/*
+ * Trigger: refuses whoever is not the owner, in whose name the extension's
+ * functions run, nor a superuser.
+ */
+Datum
+phi_only_owner(PG_FUNCTION_ARGS)
+{
+	Relation	table;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"phi.only_owner\" is for triggers only")));
+	table = ((TriggerData *) fcinfo->context)->tg_relation;
+	if (!PhiOwnsTable(RelationGetRelid(table), GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for table %s", RelationGetRelationName(table)),
+				 errdetail("It is written by the functions of schema phi alone."),
+				 errhint("README.md says which functions there are.")));
 	return PointerGetDatum(NULL);
 }

@@ -75,7 +75,17 @@ phi_marker_write(const PhiSeal *seal)
 }
 
 bool
-phi_marker_remove(void)
+phi_marker_removable(void)
 {
-	return (unlink(MARKER) == 0 || errno == ENOENT) && sync_directory();
+	return access(".", W_OK | X_OK) == 0;
+}
+
+bool
+phi_marker_remove(bool *durable)
+{
+	*durable = false;
+	if (unlink(MARKER) != 0 && errno != ENOENT)
+		return false;
+	*durable = sync_directory();
+	return true;
 }

@@ -13,7 +13,13 @@ extern bool phi_marker_read(PhiSeal *seal);
 /* Durable when true; false with errno. */
 extern bool phi_marker_write(const PhiSeal *seal);
 
-/* False, with errno, when it may still be there after a crash. */
-extern bool phi_marker_remove(void);
+/* Whether phi_marker_remove is likely to succeed; false with errno. */
+extern bool phi_marker_removable(void);
+
+/*
+ * False, with errno, when it is still there.  "durable": whether it is gone even
+ * if the machine crashes now.
+ */
+extern bool phi_marker_remove(bool *durable);
 
 #endif							/* PHI_MARKER_H */

@@ -13,6 +13,7 @@
 
 #include "guc.h"
 #include "keys/master.h"
+#include "keys/seal.h"
 #include "keys/vault.h"
 
 /* Among advisory locks; with no database, so that no user's can be the same. */
@@ -35,6 +36,7 @@ void
 phi_master_init(void)
 {
 	phi_vault_init();
+	phi_seal_init();
 }
 
 static PhiSecret *
@@ -77,6 +79,12 @@ borrow(const char *label)
 {
 	PhiSecret  *kek;
 
+	/* From a row that was altered: the vault would never find it. */
+	if (label[0] == '\0' || strlen(label) >= PHI_LABEL_SIZE)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("\"%s\" is not the label of a master key", label),
+				 errhint("Restore the row of phi.data_key from a backup.")));
 	while ((kek = phi_vault_borrow(label)) == NULL)
 		load(label);
 	return kek;
@@ -157,12 +165,10 @@ phi_master_locked(int *given, int *wanted)
 	return provider()->locked != NULL && provider()->locked(given, wanted);
 }
 
-bool
-phi_master_unlock(void)
+List *
+phi_master_ready(void)
 {
-	int			unlocked = provider()->unlock != NULL ? provider()->unlock() : 0;
-
-	return phi_vault_unseal() || unlocked > 0;
+	return provider()->ready != NULL ? provider()->ready() : NIL;
 }
 
 /* The row's identity as associated data, numbers big-endian. */

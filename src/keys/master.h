@@ -50,16 +50,16 @@ extern void phi_master_unwrap(const char *label, const PhiKeyIdentity *identity,
 extern const char *phi_master_provider(void);
 
 /*
- * Whether custodians must give shares before the newest KEK can be used; how
+ * Whether custodians must give shares before this database's KEK can be used; how
  * many have, of how many.  Zeros where keys do not come from custodians.
  */
 extern bool phi_master_locked(int *given, int *wanted);
 
 /*
- * Takes the seal off, and unlocks what custodians gave their shares for; false
- * when there was nothing to do.  ERROR 55000 when shares are missing.
+ * The keys that custodians have given enough shares for, as PhiReadyKey.  ERROR
+ * 55000 when shares are missing without which the seal is not to be lifted.
  */
-extern bool phi_master_unlock(void);
+extern List *phi_master_ready(void);
 
 extern void phi_master_init(void);
 

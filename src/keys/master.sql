@@ -70,6 +70,14 @@ REVOKE EXECUTE ON FUNCTION phi.require_read_committed() FROM PUBLIC;
 COMMENT ON FUNCTION phi.require_read_committed() IS
   'ERROR 25001 in a transaction that keeps its first snapshot; internal';
 
+/* A procedure: only CALL says whether one may commit. */
+CREATE PROCEDURE phi.require_top_level()
+  AS 'MODULE_PATHNAME', 'phi_require_top_level' LANGUAGE C;
+REVOKE EXECUTE ON PROCEDURE phi.require_top_level() FROM PUBLIC;
+GRANT EXECUTE ON PROCEDURE phi.require_top_level() TO phi_custodian;
+COMMENT ON PROCEDURE phi.require_top_level() IS
+  'ERROR 25001 where the procedure that calls it could not commit: in a transaction block or a function; for the procedures of custodians';
+
 /*
  * A key that wraps nothing yet was prepared, or left by a crash. Other databases
  * of the server may use it already: each is rotated on its own.
@@ -82,6 +90,8 @@ DECLARE
   newest text := phi.newest_master();
 BEGIN
   IF none OR NOT EXISTS (SELECT FROM phi.data_key k WHERE k.master_key = newest)
+     /* One that was replaced may be the newest again when its successor is lost. */
+     AND NOT EXISTS (SELECT FROM phi.master_key_event e WHERE newest = ANY (e.from_keys))
      /* Labels of a key management service tell no time. */
      AND (made_after IS NULL OR newest !~ '^[0-9]{8}T[0-9]{6}Z-'
           OR newest COLLATE "C" >= to_char(made_after AT TIME ZONE 'UTC', 'YYYYMMDD"T"HH24MISS')) THEN
@@ -91,7 +101,7 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.unused_master_key(timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION phi.unused_master_key(timestamptz) IS
-  'Label of the newest master key if it wraps no key of this database yet and was not made before the given time (NULL: whenever), otherwise of one made now; internal';
+  'Label of the newest master key if it never wrapped a key of this database and was not made before the given time (NULL: whenever), otherwise of one made now; internal';
 
 CREATE FUNCTION phi.prepare_master_key() RETURNS text
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -13,6 +13,13 @@
 #define PHI_LABEL_SIZE 80
 #define PHI_NAME_SIZE (PHI_LABEL_SIZE - PHI_FINGERPRINT_SIZE)
 
+/* A key that "threshold" shares in the vault make. */
+typedef struct PhiReadyKey
+{
+	char		label[PHI_LABEL_SIZE];
+	int			threshold;
+} PhiReadyKey;
+
 /*
  * No callback is called with the extension's lock held, but for "newest" and
  * "create" where the first key of all is made.
@@ -38,12 +45,13 @@ typedef struct PhiKeyProvider
 
 	/*
 	 * Only where keys come from people.  "locked": whether more of them are
-	 * needed before the newest key can be used, how many have come, of how
-	 * many.  "unlock" makes the keys for which enough have come, and says how
-	 * many; ERROR 55000 when the newest is still locked.
+	 * needed before this database's key can be used, how many have come, of
+	 * how many.  "ready" tells the keys for which enough have come, as
+	 * PhiReadyKey; ERROR 55000 when this database's is neither among them nor
+	 * in use.
 	 */
 	bool		(*locked) (int *given, int *wanted);
-	int			(*unlock) (void);
+	List	   *(*ready) (void);
 } PhiKeyProvider;
 
 extern const PhiKeyProvider phi_provider_file;

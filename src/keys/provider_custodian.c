@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 
 #include "guc.h"
+#include "keys/catalog.h"
 #include "keys/custodian.h"
 #include "keys/directory.h"
 #include "keys/login.h"
@@ -125,23 +126,50 @@ custodian_create(const char *after, char *label, uint8 *key)
 			 errhint("Copy its file to a safe place: without it no value can be read.")));
 }
 
+/* The key that this database needs; the newest while it has no keys. */
+static bool
+needed_label(char *label)
+{
+	PhiKeyRow	last;
+
+	if (!phi_read_last_key(&last))
+		return custodian_newest(label);
+	strlcpy(label, last.label, PHI_LABEL_SIZE);
+	return true;
+}
+
+static void
+report_missing(int elevel, const char *label)
+{
+	ereport(elevel,
+			(errcode(ERRCODE_UNDEFINED_FILE),
+			 errmsg("the shares file of master key \"%s\" is missing", label),
+			 errdetail("The keys of this database are wrapped by that key."),
+			 errhint("Bring the file back from a copy: without it the custodians cannot make the key.")));
+}
+
 static bool
 custodian_locked(int *given, int *wanted)
 {
 	char		label[PHI_LABEL_SIZE];
 	PhiShares	shares;
 
-	if (!custodian_newest(label))
+	if (!needed_label(label))
 		return false;
-	phi_read_shares(label, &shares);
-	*given = phi_vault_staged(label);
-	*wanted = shares.threshold;
+	if (custodian_stored(label))
+	{
+		phi_read_shares(label, &shares);
+		*given = phi_vault_staged(label);
+		*wanted = shares.threshold;
+	}
+	else
+		report_missing(WARNING, label);
 	return !phi_vault_holds(label);
 }
 
 /* Fingerprints of the shares were right, so a wrong key means an altered file. */
 static bool
-unlock_one(const char *label)
+is_ready(const char *label, PhiReadyKey *key)
 {
 	PhiShares	shares;
 	PhiStatus	status;
@@ -149,36 +177,48 @@ unlock_one(const char *label)
 	if (phi_vault_staged(label) == 0)
 		return false;
 	phi_read_shares(label, &shares);
-	if (phi_vault_staged(label) < shares.threshold)
-		return false;
-	status = phi_vault_combine(label, shares.threshold);
+	status = phi_vault_combine(label, shares.threshold, false);
 	if (status == PHI_MALFORMED)
-		return false;			/* another process was faster */
+		return false;			/* too few */
 	if (status != PHI_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION),
 				 errmsg("the shares of master key \"%s\" do not make that key", label),
 				 errdetail("They were dropped."),
 				 errhint("Its shares file was altered: bring it back from a copy, and let the custodians give their shares again.")));
+	strlcpy(key->label, label, PHI_LABEL_SIZE);
+	key->threshold = shares.threshold;
 	return true;
 }
 
-static int
-custodian_unlock(void)
+/* An old key alone is no reason to lift the seal: what is needed is locked yet. */
+static List *
+custodian_ready(void)
 {
-	char		newest[PHI_LABEL_SIZE];
-	PhiShares	shares;
+	char		needed[PHI_LABEL_SIZE];
+	bool		enough = !needed_label(needed) || phi_vault_holds(needed);
+	List	   *keys = NIL;
 	ListCell   *cell;
-	int			unlocked = 0;
 
 	foreach(cell, custodian_list())
-		unlocked += unlock_one(lfirst(cell));
-	if (unlocked == 0 && custodian_newest(newest) && !phi_vault_holds(newest))
 	{
-		phi_read_shares(newest, &shares);
-		report_locked(newest, shares.threshold);
+		PhiReadyKey *key = palloc(sizeof(PhiReadyKey));
+
+		if (!is_ready(lfirst(cell), key))
+			continue;
+		keys = lappend(keys, key);
+		enough = enough || strcmp(key->label, needed) == 0;
 	}
-	return unlocked;
+	if (!enough)
+	{
+		PhiShares	shares;
+
+		if (!custodian_stored(needed))
+			report_missing(ERROR, needed);
+		phi_read_shares(needed, &shares);
+		report_locked(needed, shares.threshold);
+	}
+	return keys;
 }
 
 const PhiKeyProvider phi_provider_custodian = {
@@ -190,7 +230,7 @@ const PhiKeyProvider phi_provider_custodian = {
 	.create = custodian_create,
 	.list = custodian_list,
 	.locked = custodian_locked,
-	.unlock = custodian_unlock
+	.ready = custodian_ready
 };
 
 static void
@@ -233,8 +273,11 @@ phi_custodian_shares(PG_FUNCTION_ARGS)
 	PhiRows		rows = phi_rows_begin(fcinfo);
 	uint8		public_key[PHI_BOX_KEY];
 	char		server_key[45];
+	char		needed[PHI_LABEL_SIZE];
 	ListCell   *cell;
 
+	if (needed_label(needed) && !custodian_stored(needed))
+		report_missing(WARNING, needed);
 	phi_vault_public_key(public_key);
 	phi_base64_encode(public_key, PHI_BOX_KEY, server_key);
 	foreach(cell, custodian_list())
@@ -297,6 +340,21 @@ check_share(const char *label, int number, const uint8 *share)
 	return shares.threshold;
 }
 
+/* Whether this database's key is in use, or enough have come for it. */
+static bool
+needs_no_more(void)
+{
+	char		needed[PHI_LABEL_SIZE];
+	PhiShares	shares;
+
+	if (!needed_label(needed) || phi_vault_holds(needed))
+		return true;
+	if (!custodian_stored(needed))
+		report_missing(ERROR, needed);
+	phi_read_shares(needed, &shares);
+	return phi_vault_staged(needed) >= shares.threshold;
+}
+
 /* Whether there are enough now; leaves the share in "message". */
 static pg_noinline bool
 take_share(const char *text, uint8 *message)
@@ -308,7 +366,7 @@ take_share(const char *text, uint8 *message)
 	open_message(text, message, label, &epoch);
 	threshold = check_share(label, message[1], message + MESSAGE_SHARE);
 	if (phi_vault_holds(label))
-		return true;
+		return needs_no_more();
 	if (!phi_vault_stage(label, message[1], message + MESSAGE_SHARE, epoch))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -318,7 +376,7 @@ take_share(const char *text, uint8 *message)
 	ereport(LOG,
 			(errmsg("custodian \"%s\" gave his share of master key \"%s\"",
 					phi_login(), label)));
-	return phi_vault_staged(label) >= threshold;
+	return phi_vault_staged(label) >= threshold && needs_no_more();
 }
 
 /* phi.stage_share(share text) returns boolean: whether there are enough now */

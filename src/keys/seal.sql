@@ -60,7 +60,7 @@ CREATE FUNCTION phi.lift_seal() RETURNS boolean
   AS 'MODULE_PATHNAME', 'phi_lift_seal' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 REVOKE EXECUTE ON FUNCTION phi.lift_seal() FROM PUBLIC;
 COMMENT ON FUNCTION phi.lift_seal() IS
-  'Lifts the seal, with the custodians'' shares where there are any to give; false when the server was not sealed; ERROR 55000 when shares are missing; internal to phi.unseal()';
+  'Lifts the seal when the transaction commits, with the custodians'' shares where there are any to give; false when the server was not sealed; ERROR 55000 when shares are missing; internal to phi.unseal()';
 
 CREATE FUNCTION phi.unseal(share text DEFAULT NULL) RETURNS boolean
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -68,6 +68,14 @@ AS $$
 BEGIN
   IF share IS NOT NULL AND NOT phi.stage_share(share) THEN
     RETURN false;
+  END IF;
+  IF share IS NULL AND pg_is_in_recovery() AND current_setting('phi.require_approval')::boolean
+     AND (SELECT s.sealed FROM phi.seal_status() s) THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'a standby cannot be unsealed while phi.require_approval is on',
+      DETAIL = 'It has no place to write requests and approvals to.',
+      HINT = 'Set phi.require_approval = off in the configuration of the standby itself, reload, unseal it, and turn it on again.';
   END IF;
   /* Shares are of several people already. */
   IF share IS NULL AND (SELECT s.sealed FROM phi.seal_status() s) AND NOT phi.cleared('unseal', '{}') THEN
@@ -81,7 +89,7 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.unseal(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.unseal(text) TO phi_custodian;
 COMMENT ON FUNCTION phi.unseal(text) IS
-  'Lifts the seal. Takes no argument but what the program phi-unseal sends, where custodians share the master key. True when the server is unsealed, false when more custodians must give their shares, NULL when it waits for phi.approve()';
+  'Lifts the seal when the transaction commits; a rollback leaves the server sealed. Takes no argument but what the program phi-unseal sends, where custodians share the master key. True when the server is unsealed then, false when more custodians must give their shares, NULL when it waits for phi.approve()';
 
 CREATE FUNCTION phi.seal_status(OUT sealed boolean, OUT since timestamptz, OUT by name, OUT provider text,
                                 OUT given int, OUT threshold int)

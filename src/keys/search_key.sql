@@ -29,20 +29,12 @@ COMMENT ON FUNCTION phi.encrypted_relations() IS
  * nothing between: who searches waits for the locks, and notices the new key
  * when it gets them. Locks are taken in the order of OIDs.
  */
-CREATE FUNCTION phi.lock_search() RETURNS void
+CREATE FUNCTION phi.lock_search_tables() RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   found regclass;
 BEGIN
-  IF EXISTS (SELECT FROM phi.search_indexes() s JOIN pg_class c ON c.oid = s.relation
-             WHERE c.relpersistence = 't' AND c.relnamespace <> pg_my_temp_schema()) THEN
-    RAISE EXCEPTION USING
-      ERRCODE = 'object_in_use',
-      MESSAGE = 'temporary tables of other sessions have hash indexes on encrypted columns',
-      DETAIL = (SELECT string_agg(format('Process %s: %s.', t.pid, t.relation), ' ') FROM phi.foreign_temp_tables() t),
-      HINT = 'End these sessions: their indexes cannot be built anew.';
-  END IF;
   /* First what keeps indexes from being added meanwhile, */
   FOR found IN SELECT o FROM phi.encrypted_relations() o JOIN pg_class c ON c.oid = o
                WHERE c.relkind IN ('r', 'p') AND (c.relpersistence <> 't' OR c.relnamespace = pg_my_temp_schema())
@@ -55,9 +47,85 @@ BEGIN
     EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', found);
   END LOOP;
 END $$;
+REVOKE EXECUTE ON FUNCTION phi.lock_search_tables() FROM PUBLIC;
+COMMENT ON FUNCTION phi.lock_search_tables() IS
+  'Locks every table that is searched by the clinics'' search keys, to the end of the transaction; for phi.lock_search';
+
+/*
+ * Applications lock the same tables in an order of their own. So whoever waits
+ * here lets go of everything before the server looks for a deadlock, which it
+ * might end by cancelling the application, and tries again.
+ */
+CREATE FUNCTION phi.lock_search() RETURNS void
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  own_timeout text := current_setting('lock_timeout');
+  patience interval := nullif(own_timeout::interval, '0');
+  begun timestamptz := clock_timestamp();
+  reason text;
+BEGIN
+  IF EXISTS (SELECT FROM phi.search_indexes() s JOIN pg_class c ON c.oid = s.relation
+             WHERE c.relpersistence = 't' AND c.relnamespace <> pg_my_temp_schema()) THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_in_use',
+      MESSAGE = 'temporary tables of other sessions have hash indexes on encrypted columns',
+      DETAIL = (SELECT string_agg(format('Process %s: %s.', t.pid, t.relation), ' ') FROM phi.foreign_temp_tables() t),
+      HINT = 'End these sessions: their indexes cannot be built anew.';
+  END IF;
+  FOR attempt IN 1 .. 60 LOOP
+    BEGIN
+      PERFORM set_config('lock_timeout', '200ms', true);
+      PERFORM phi.lock_search_tables();
+      PERFORM set_config('lock_timeout', own_timeout, true);
+      RETURN;
+    EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+      GET STACKED DIAGNOSTICS reason = PG_EXCEPTION_CONTEXT;
+      EXIT WHEN clock_timestamp() - begun > patience;
+      PERFORM pg_sleep(0.1 + 0.9 * random());
+    END;
+  END LOOP;
+  RAISE EXCEPTION USING
+    ERRCODE = 'lock_not_available',
+    MESSAGE = 'could not lock all tables that have hash indexes on encrypted columns',
+    DETAIL = format('Others were at work with them for %s seconds, last with the one of %s.',
+                    round(extract(epoch FROM clock_timestamp() - begun)), substring(reason FROM 'LOCK TABLE ONLY ([^\n]+) IN ')),
+    HINT = 'Nothing was changed. Try again when no long transaction is open, or end those that are: see pg_stat_activity.';
+END $$;
 REVOKE EXECUTE ON FUNCTION phi.lock_search() FROM PUBLIC;
 COMMENT ON FUNCTION phi.lock_search() IS
-  'Locks every table that is searched by the clinics'' search keys, to the end of the transaction; ERROR 55006 when another session has such a temporary table; internal';
+  'Locks every table that is searched by the clinics'' search keys, to the end of the transaction, without ever waiting for one while others wait for long; tries for about a minute, or as long as lock_timeout says; ERROR 55P03 in vain, 55006 when another session has such a temporary table; internal';
+
+CREATE FUNCTION phi.invalidate_index(index oid) RETURNS void
+  AS 'MODULE_PATHNAME', 'phi_invalidate_index' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION phi.invalidate_index(oid) FROM PUBLIC;
+COMMENT ON FUNCTION phi.invalidate_index(oid) IS
+  'Has no query use an index any more until it is built anew; its table must be locked; internal';
+
+/* An index may have functions of its owner's, and they may do anything. */
+CREATE FUNCTION phi.rebuild_search_index(index regclass) RETURNS void
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  why text;
+BEGIN
+  EXECUTE format('REINDEX INDEX %s', index);
+EXCEPTION WHEN OTHERS THEN
+  /* Then no index can be built, and all goes back. */
+  IF (SELECT s.sealed FROM phi.seal_status() s) THEN
+    RAISE;
+  END IF;
+  GET STACKED DIAGNOSTICS why = MESSAGE_TEXT;
+  PERFORM phi.invalidate_index(index);
+  RAISE WARNING USING
+    MESSAGE = format('index %s on table %s could not be built anew', index,
+                     (SELECT i.indrelid::regclass FROM pg_index i WHERE i.indexrelid = index)),
+    DETAIL = format('It is invalid now, and no query uses it. The error was: %s', why),
+    HINT = format('Remove the cause, then run REINDEX INDEX %s, or drop the index.', index);
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.rebuild_search_index(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION phi.rebuild_search_index(regclass) IS
+  'Builds a hash index anew with the search keys of now; WARNING when that fails: the index is then invalid; internal';
 
 CREATE FUNCTION phi.replace_search_keys(clinics int[], to_state text, reason text) RETURNS int[]
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -77,7 +145,7 @@ BEGIN
                                                  WHERE (k.clinic_id, k.class) = (of_clinic, -1)), 0) + 1, reason)
                     FROM unnest(clinics) of_clinic);
   FOR found IN SELECT s.index FROM phi.search_indexes() s ORDER BY 1 LOOP
-    EXECUTE format('REINDEX INDEX %s', found);
+    PERFORM phi.rebuild_search_index(found);
   END LOOP;
   RETURN new_keys;
 END $$;
@@ -99,7 +167,7 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.rotate_search_key(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.rotate_search_key(text) TO phi_custodian;
 COMMENT ON FUNCTION phi.rotate_search_key(text) IS
-  'Gives a clinic a new search key, builds all hash indexes on encrypted columns anew, and returns the key''s id. Tables with such indexes are locked until the transaction ends: it takes the time of a REINDEX of them all';
+  'Gives a clinic a new search key, builds all hash indexes on encrypted columns anew, and returns the key''s id. Tables with such indexes are locked until the transaction ends: it takes the time of a REINDEX of them all. ERROR 55P03 when they cannot be locked for a minute; WARNING for an index that cannot be built, which is invalid then';
 
 CREATE FUNCTION phi.count_key_values()
   RETURNS TABLE (key_id int, clinic text, class text, version int, state text, "values" bigint)

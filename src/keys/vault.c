@@ -237,30 +237,49 @@ phi_vault_close(const char *by)
 	return durable;
 }
 
-/* The file first: with it there the server stays sealed, and empty. */
-bool
-phi_vault_unseal(void)
+uint64
+phi_vault_epoch(void)
 {
-	bool		sealed;
+	uint64		epoch;
+
+	lock(LW_SHARED);
+	epoch = shared->epoch;
+	unlock();
+	return epoch;
+}
+
+/* The file first: with it there the server stays sealed, and empty. */
+static PhiUnsealing
+unseal_locked(void)
+{
+	bool		durable;
 	int			save_errno;
 
-	lock(LW_EXCLUSIVE);
-	sealed = shared->sealed;
-	if (sealed && !phi_marker_remove())
+	if (!shared->sealed)
+		return PHI_UNSEALED;
+	if (!phi_marker_remove(&durable))
 	{
 		save_errno = errno;
 		wipe();
-		unlock();
 		errno = save_errno;
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not remove the file that seals the server: %m"),
-				 errdetail("The server stays sealed."),
-				 errhint("Remove \"pg_phi.sealed\" in the data directory.")));
+		return PHI_STAYS_SEALED;
 	}
 	shared->sealed = false;
+	return durable ? PHI_UNSEALED : PHI_UNSEALED_FOR_NOW;
+}
+
+PhiUnsealing
+phi_vault_unseal(uint64 epoch)
+{
+	PhiUnsealing result;
+	int			save_errno;
+
+	lock(LW_EXCLUSIVE);
+	result = shared->epoch == epoch ? unseal_locked() : PHI_SEALED_ANEW;
+	save_errno = errno;
 	unlock();
-	return sealed;
+	errno = save_errno;
+	return result;
 }
 
 void
@@ -364,7 +383,7 @@ gather(const char *label, int wanted, uint8 *numbers, uint8 *shares)
 }
 
 PhiStatus
-phi_vault_combine(const char *label, int threshold)
+phi_vault_combine(const char *label, int threshold, bool keep)
 {
 	uint8		numbers[PHI_SHARES_MAX];
 	uint8		shares[PHI_SHARES_MAX * PHI_SECRET_SIZE];
@@ -383,9 +402,10 @@ phi_vault_combine(const char *label, int threshold)
 			status = phi_fingerprint(key, PHI_SECRET_SIZE, mark);
 		if (status == PHI_OK && (dash == NULL || strcmp(dash + 1, mark) != 0))
 			status = PHI_AUTH;
-		if (status == PHI_OK)
+		if (status == PHI_OK && keep)
 			memcpy(slot_for(label), key, PHI_SECRET_SIZE);
-		forget_staged(label);
+		if (status != PHI_OK || keep)
+			forget_staged(label);
 	}
 	unlock();
 	phi_memory_wipe(shares, sizeof(shares));

@@ -44,8 +44,19 @@ extern void phi_vault_put(const char *label, const uint8 *key);
  */
 extern bool phi_vault_close(const char *by);
 
-/* Takes the seal off; false when there was none. */
-extern bool phi_vault_unseal(void);
+/* How often all was wiped: what was found out before does not count after. */
+extern uint64 phi_vault_epoch(void);
+
+typedef enum PhiUnsealing
+{
+	PHI_UNSEALED,				/* or there was no seal */
+	PHI_UNSEALED_FOR_NOW,		/* a crash may bring it back: errno */
+	PHI_SEALED_ANEW,			/* since "epoch" */
+	PHI_STAYS_SEALED			/* the file cannot be removed: errno */
+} PhiUnsealing;
+
+/* Takes the seal off.  Raises nothing: it is called when all is committed. */
+extern PhiUnsealing phi_vault_unseal(uint64 epoch);
 
 /* The server's public key, to which shares are sent; new after each seal. */
 extern void phi_vault_public_key(uint8 *public_key);
@@ -64,11 +75,12 @@ extern bool phi_vault_stage(const char *label, uint8 number, const uint8 *share,
 extern int	phi_vault_staged(const char *label);
 
 /*
- * Makes the key of "threshold" shares and forgets these.  The key stays out of
- * use as long as the server is sealed.  PHI_AUTH when it is not the one of its
- * label, PHI_MALFORMED when there are too few.
+ * Makes the key of "threshold" shares, and "keep" keeps it and forgets these; it
+ * stays out of use as long as the server is sealed.  PHI_AUTH when it is not the
+ * one of its label: the shares are forgotten, too; PHI_MALFORMED when there are
+ * too few.  Raises nothing.
  */
-extern PhiStatus phi_vault_combine(const char *label, int threshold);
+extern PhiStatus phi_vault_combine(const char *label, int threshold, bool keep);
 
 extern void phi_vault_init(void);
 

@@ -44,6 +44,7 @@ CREATE FUNCTION phi.certify(what text, of_clinic int, of_key int, unreadable big
 AS $$
 DECLARE
   c phi.destruction_certificate;
+  requested_by name;
 BEGIN
   /* One at a time, so that the numbers are in the order of the chain. */
   LOCK TABLE phi.destruction_certificate IN SHARE ROW EXCLUSIVE MODE;
@@ -56,10 +57,11 @@ BEGIN
   c.values_unreadable := unreadable;
   c.proof := proof;
   c.destroyed_at := clock_timestamp();
-  /* A background worker is not who wanted it. */
-  c.destroyed_by := coalesce(for_job.started_by, session_user);
-  c.login := coalesce(to_jsonb(for_job) ->> 'login', for_job.started_by, phi.login_name());
-  c.approved_by := (SELECT a.login FROM phi.approver() a);
+  /* Who approves, or a background worker, is not who wanted it. */
+  SELECT q.requested_by, q.approved_by INTO requested_by, c.approved_by
+  FROM phi.request q WHERE q.request_id = (SELECT a.request FROM phi.approver() a);
+  c.destroyed_by := coalesce(requested_by, for_job.started_by, session_user);
+  c.login := coalesce(requested_by, for_job.login, for_job.started_by, phi.login_name());
   c.reason := reason;
   c.hash := phi.certificate_hash(c);
   INSERT INTO phi.destruction_certificate SELECT c.*;

@@ -51,10 +51,10 @@ BEGIN
       MESSAGE = 'either a key or the master key must be given',
       HINT = 'CALL phi.respond_to_compromise(key_id => N, reason => ''what happened''), or master => true.';
   END IF;
-  IF workers IS NULL OR workers < 1 THEN
+  IF coalesce(workers, 0) NOT BETWEEN 1 AND 16 THEN
     RAISE EXCEPTION USING
       ERRCODE = 'invalid_parameter_value',
-      MESSAGE = 'the number of workers must be at least 1';
+      MESSAGE = 'the number of workers must be from 1 to 16';
   END IF;
   SELECT k.state INTO key_state FROM phi.data_key k WHERE k.key_id = check_compromise.key_id;
   IF key_id IS NOT NULL AND NOT FOUND THEN
@@ -88,7 +88,7 @@ BEGIN
   SELECT * INTO r FROM phi.compromise_report c
   WHERE c.closed_at IS NULL AND coalesce(c.key_id, 0) = coalesce(open_compromise.key_id, 0)
     AND c.master = coalesce(open_compromise.master, false) FOR UPDATE;
-  IF FOUND THEN
+  IF FOUND AND coalesce(workers, 1) BETWEEN 1 AND 16 THEN
     /* What could not be re-encrypted may have been repaired. */
     UPDATE phi.compromise_report c SET attempts = 0, problem = NULL, workers = coalesce(open_compromise.workers, r.workers),
            step = CASE WHEN r.step <> 'report' THEN r.step WHEN r.jobs = '{}' THEN 'destroy' ELSE 'rekey' END
@@ -408,14 +408,16 @@ DECLARE
   before text;
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  CALL phi.require_top_level();
   report := phi.open_compromise(key_id, reason, master, workers);
   LOOP
     COMMIT;
+    /* Before any operator: who owns the database has his own. */
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     /* The job is at work: wait without holding anybody up. */
     IF step = 'rekey' AND before = 'rekey' THEN
       CALL phi.nap(200);
     END IF;
-    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     before := step;
     step := phi.compromise_step(report);
     EXIT WHEN step IS NULL OR step = 'done';
@@ -424,4 +426,4 @@ END $$;
 REVOKE EXECUTE ON PROCEDURE phi.respond_to_compromise(int, text, boolean, int) FROM PUBLIC;
 GRANT EXECUTE ON PROCEDURE phi.respond_to_compromise(int, text, boolean, int) TO phi_custodian;
 COMMENT ON PROCEDURE phi.respond_to_compromise(int, text, boolean, int) IS
-  'All that a compromised key calls for, in one call: marks and replaces it, counts what is exposed, re-encrypts, proves that nothing is left, destroys it, and writes the report (phi.compromise_reports). master: the master key, and with it every key that it wrapped. Commits after each step: call it outside a transaction, and again after any interruption or approval. ERROR 42704 unknown key, 55000 destroyed key, 22004 without key or reason';
+  'All that a compromised key calls for, in one call: marks and replaces it, counts what is exposed, re-encrypts, proves that nothing is left, destroys it, and writes the report (phi.compromise_reports). master: the master key, and with it every key that it wrapped. Commits after each step: call it outside a transaction, and again after any interruption or approval. ERROR 25001 in a transaction block, 42704 unknown key, 55000 destroyed key, 22004 without key or reason, 22023 unless workers is 1 to 16';

@@ -1,3 +1,13 @@
+CREATE FUNCTION phi.shred_request(job int) RETURNS int
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT max(q.request_id) FROM phi.request q
+  WHERE q.job = shred_request.job AND q.approved_by IS NOT NULL AND q.expires_at > clock_timestamp();
+END;
+REVOKE EXECUTE ON FUNCTION phi.shred_request(int) FROM PUBLIC;
+COMMENT ON FUNCTION phi.shred_request(int) IS
+  'The request whose approval a shred job goes on with; NULL when there is none, or it has expired; internal';
+
 CREATE FUNCTION phi.start_shred(clinic text, confirm text) RETURNS int
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -21,7 +31,9 @@ BEGIN
   PERFORM FROM phi.clinic c WHERE c.clinic_id = of_clinic FOR NO KEY UPDATE;
   SELECT j.job INTO found_job FROM phi.rekey_job j
   WHERE j.kind = 'shred' AND j.clinic_id = of_clinic AND j.state = 'running';
-  IF FOUND THEN
+  /* One that was interrupted goes on with an approval that is still good. */
+  IF FOUND AND (phi.is_led(found_job) OR phi.shred_request(found_job) IS NOT NULL
+                OR NOT current_setting('phi.require_approval')::boolean) THEN
     RETURN found_job;
   END IF;
   IF NOT EXISTS (SELECT FROM phi.data_key k WHERE k.clinic_id = of_clinic AND k.state <> 'destroyed') THEN
@@ -33,7 +45,9 @@ BEGIN
   IF NOT phi.cleared('shred_clinic', jsonb_build_object('clinic', clinic)) THEN
     RETURN NULL;
   END IF;
-  INSERT INTO phi.rekey_job (kind, clinic_id) VALUES ('shred', of_clinic) RETURNING job INTO found_job;
+  IF found_job IS NULL THEN
+    INSERT INTO phi.rekey_job (kind, clinic_id) VALUES ('shred', of_clinic) RETURNING job INTO found_job;
+  END IF;
   /* The worker goes on with this approval. */
   UPDATE phi.request q SET job = found_job WHERE q.request_id = (SELECT a.request FROM phi.approver() a);
   PERFORM phi.launch_job(found_job);
@@ -42,7 +56,7 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.start_shred(text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.start_shred(text, text) TO phi_custodian;
 COMMENT ON FUNCTION phi.start_shred(text, text) IS
-  'Starts the destruction of all keys of a clinic in the background and returns the job, the one at work if there is one; NULL when it waits for phi.approve(); ERROR 22023 unless confirm is the clinic''s code, 55000 when it has no key left; for phi.shred_clinic';
+  'Starts the destruction of all keys of a clinic in the background and returns the job, the one at work if there is one; NULL when it waits for phi.approve(), as it does again for a job that failed or was interrupted and whose approval has expired; ERROR 22023 unless confirm is the clinic''s code, 55000 when it has no key left; for phi.shred_clinic';
 
 CREATE FUNCTION phi.shred_close(job int) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -64,14 +78,21 @@ CREATE FUNCTION phi.shred_finish(job int) RETURNS void
 AS $$
 DECLARE
   j phi.rekey_job;
+  approved int := phi.shred_request(job);
   keys int[];
   certificates int[];
 BEGIN
   SELECT * INTO STRICT j FROM phi.rekey_job r WHERE r.job = shred_finish.job AND r.kind = 'shred';
   /* As phi.require_destroyable: before any lock on phi.data_key. */
   LOCK TABLE phi.destruction_certificate IN SHARE ROW EXCLUSIVE MODE;
+  IF approved IS NULL AND EXISTS (SELECT FROM phi.request q WHERE q.job = shred_finish.job) THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'insufficient_privilege',
+      MESSAGE = 'the approval to shred the clinic has expired',
+      HINT = 'Call phi.shred_clinic() again; phi.approval_timeout says how long an approval is good.';
+  END IF;
   UPDATE phi.request q SET executed_in = pg_current_xact_id(), executed_at = clock_timestamp()
-  WHERE q.job = shred_finish.job;
+  WHERE q.request_id = approved;
   /* A key that was made since then. */
   PERFORM phi.shred_close(job);
   SELECT array_agg(k.key_id) INTO keys FROM phi.data_key k
@@ -87,7 +108,7 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.shred_finish(int) FROM PUBLIC;
 COMMENT ON FUNCTION phi.shred_finish(int) IS
-  'Second transaction of a shred job, once all that could write have ended: destroys every key of the clinic, with a certificate for each and one for the whole; internal';
+  'Second transaction of a shred job, once all that could write have ended: destroys every key of the clinic, with a certificate for each and one for the whole; ERROR 42501 when the approval that it began with has expired; internal';
 
 CREATE FUNCTION phi.shred_result(job int) RETURNS text
   LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -121,8 +142,10 @@ DECLARE
   result text;
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  CALL phi.require_top_level();
   job := phi.start_shred(clinic, confirm);
   COMMIT;
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   IF job IS NULL THEN
     RETURN;
   END IF;
@@ -135,4 +158,4 @@ END $$;
 REVOKE EXECUTE ON PROCEDURE phi.shred_clinic(text, text) FROM PUBLIC;
 GRANT EXECUTE ON PROCEDURE phi.shred_clinic(text, text) TO phi_custodian;
 COMMENT ON PROCEDURE phi.shred_clinic(text, text) IS
-  'End of contract: destroys all keys of a clinic, so that its values become unreadable wherever they are, and writes certificates that say how many; confirm is the clinic''s code again, otherwise ERROR 22023. Commits: call it outside a transaction. When it is stopped the work goes on in the background';
+  'End of contract: destroys all keys of a clinic, so that its values become unreadable wherever they are, and writes certificates that say how many; confirm is the clinic''s code again, otherwise ERROR 22023. Commits: ERROR 25001 in a transaction block. When it is stopped the work goes on in the background';

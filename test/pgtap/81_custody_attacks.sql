@@ -70,20 +70,22 @@ CREATE TABLE t.trap (id int, U&"c: 0\000A\000A- To finish, run:\000A    DROP TAB
 INSERT INTO phi.compromise_report (key_id, master, reason, workers, step, exposed)
 SELECT :old, false, 'x', 1, 'report', jsonb_build_object('values', 1, 'places', jsonb_build_array(jsonb_build_object('relation', 't.trap', 'oid', 't.trap'::regclass::oid::bigint, 'column', a.attname, 'values', 1)))
 FROM pg_attribute a WHERE a.attrelid = 't.trap'::regclass AND attnum = 2;
-SELECT * FROM todo_start('finding 15');
 SELECT doesnt_match(phi.compromise_text(r), E'\n *DROP TABLE', 'no column writes lines of a report') FROM phi.compromise_report r WHERE r.key_id = :old;
-SELECT * FROM todo_end();
+SELECT matches(phi.compromise_text(r), 't.trap column "c: 0\?\?- To finish', 'its name is quoted, and shows that there is something') FROM phi.compromise_report r WHERE r.key_id = :old;
+SELECT is(phi.plain(E'a\nb\r\tc\u0085d\u2028e\u202Ef\u000Bg h'), 'a?b??c?d?e?f?g h', 'what ends or turns a line is replaced');
 
 -- What decides who reads is written by the extension's functions alone.
 CREATE ROLE t_writer LOGIN;
 GRANT pg_write_all_data TO t_writer;
-SELECT * FROM todo_start('finding 8');
 SELECT is(t.run('t_writer', '', statement), 'ERROR 42501', 'pg_write_all_data is no way to ' || what)
 FROM (VALUES ('a grant', format('INSERT INTO phi.clinic_grant (clinic_id, grantee, classes) VALUES (%s, ''t_writer'', 31)', :clinic_a)),
              ('an approval', 'INSERT INTO phi.request (action, argument, requested_by, requester, expires_at, approved_by) VALUES (''unseal'', ''{}'', ''x'', 0, ''infinity'', ''y'')'),
              ('a key''s state', 'DELETE FROM phi.data_key WHERE false'),
-             ('a certificate', 'DELETE FROM phi.destruction_certificate WHERE false')) v(what, statement);
-SELECT * FROM todo_end();
+             ('a certificate', 'DELETE FROM phi.destruction_certificate WHERE false'),
+             ('a merge', 'MERGE INTO phi.clinic_grant g USING (VALUES (1)) v ON true WHEN MATCHED THEN DELETE'),
+             ('a copy', 'COPY phi.clinic FROM PROGRAM ''true''')) v(what, statement);
+GRANT ALL ON ALL TABLES IN SCHEMA phi TO t_writer;
+SELECT is(t.run('t_writer', '', format('TRUNCATE %s', c.oid::regclass)), 'ERROR 42501', 'nor is a grant to truncate ' || c.relname) FROM pg_class c WHERE relnamespace = 'phi'::regnamespace AND relkind = 'r';
 
 -- Held: what applications and custodians cannot do.
 SELECT is(t.run('t_app_a', 'a', statement), 'ERROR 42501', 'not for applications: ' || statement)

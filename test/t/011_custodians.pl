@@ -248,10 +248,29 @@ unseals('cid', qr/\Q$label\E: share given(?!.*: share given)/s, 'he who left has
 my ($status, $out) = phi_unseal('ann', $passphrase{ann});
 is(() = $out =~ /share given/g, 2, 'who stays gives one of each key');
 gives($node, 'app_a', $read, 'Sato', 'which makes the old key');
-status_is('t|t||custodian|1|2', 'the new one needs another');
+status_is('f|f||custodian|0|2', 'all that this database needs');
+gives($node, 'ann', 'SELECT sealed, given, threshold FROM phi.seal_status()', 't|1|2', 'the other needs another', database => 'second');
 ($status, $out) = phi_unseal('ben', $passphrase{ben});
 ok($status == 0 && $out =~ /unsealed/, 'whose new passphrase opens his share of it') or diag($out);
+gives($node, 'ann', 'SELECT sealed FROM phi.seal_status()', 'f', 'so that no database needs more', database => 'second');
+
 status_is('f|f||custodian|0|2', 'both are there');
+
+# The old key alone does not lift the seal for a database that needs the new one.
+my $read_second = 'SELECT sealed, given, threshold FROM phi.seal_status()';
+gives($node, 'ann', 'SELECT phi.seal()', '0', 'sealed again');
+phi_unseal('ann', $passphrase{ann}, '-d', $node->connstr('second') . ' user=ann');
+(undef, $out) = phi_unseal('ben', $passphrase{old}, '-d', $node->connstr('second') . ' user=ben');
+like($out, qr/: share given; other/, 'his old passphrase opens a share of the old key');
+gives($node, 'ann', $read_second, 't|1|2', 'with which a database that needs another key stays sealed', database => 'second');
+rename $other, "$other.away";
+($status, $out) = phi_unseal('ben', $passphrase{old}, '-d', $node->connstr('second') . ' user=ben');
+ok($status != 0 && $out =~ /shares file of master key ".*" is missing.*HINT: .*Bring the file back/s, 'a shares file that is missing is named') or diag($out);
+warned($node, 'ann', $read_second, 't||', qr/WARNING:  58P01: the shares file of master key/, 'by the status, too', database => 'second');
+rename "$other.away", $other;
+(undef, $out) = phi_unseal('ben', $passphrase{ben}, '-d', $node->connstr('second') . ' user=ben');
+like($out, qr/The server is unsealed/, 'the right share makes the right key');
+gives($node, 'app_a', $read, 'Sato', 'and the old one with it');
 
 # At a terminal the passphrase is asked for, and not shown.
 SKIP:

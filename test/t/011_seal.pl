@@ -139,6 +139,16 @@ is_sealed('after a rollback');
 $own->quit;
 $node->safe_psql('postgres', 'SELECT phi.unseal()');
 
+# The seal is lifted by a commit alone, and not past a later seal.
+$node->safe_psql('postgres', 'SELECT phi.seal()');
+for my $undone ('BEGIN; SELECT phi.unseal(); ROLLBACK', 'BEGIN; SAVEPOINT s; SELECT phi.unseal(); ROLLBACK TO s; COMMIT', 'BEGIN; SELECT phi.unseal(); SELECT 1 / 0; COMMIT',
+	'BEGIN; SELECT phi.unseal(); SELECT phi.seal(); COMMIT')
+{
+	as($node, 'custodian', $undone, on_error_stop => 0);
+	is_sealed("after $undone");
+}
+gives($node, 'custodian', 'BEGIN; SAVEPOINT s; SELECT phi.unseal(); RELEASE s; SELECT sealed FROM phi.seal_status(); COMMIT; SELECT sealed FROM phi.seal_status()', "t\nt\nf", 'unsealed by the commit');
+
 # Backends that unwrap keys at the very moment.
 my $script = $node->basedir . '/read.sql';
 append_to_file($script, "SET phi.clinic = 'a';\nSELECT name FROM patient;\n");

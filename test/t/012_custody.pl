@@ -62,7 +62,7 @@ warned($node, 'chief', "SELECT phi.cleared('destroy_key', '{\"shred\": false, \"
 refused($node, 'chief', 'SET phi.require_approval = off', '55P02', qr/cannot be changed now/, 'a session does not turn it off');
 gives($node, 'suzuki', 'SELECT phi.approve(1)', '1', 'another custodian approves, and it is done');
 is(key_of('a', 'insurance', 'destroyed'), $unused, 'at once');
-gives($node, 'auditor', 'SELECT destroyed_by, login, approved_by FROM phi.destruction_certificates', 'suzuki|suzuki|suzuki', 'the certificate says who approved');
+gives($node, 'auditor', 'SELECT destroyed_by, login, approved_by FROM phi.destruction_certificates', 'sato|sato|suzuki', 'the certificate says who asked and who approved');
 gives($node, 'auditor', 'SELECT state, requested_by, approved_by FROM phi.requests WHERE request_id = 1', 'done|sato|suzuki', 'the request who asked');
 refused($node, 'suzuki', 'SELECT phi.approve(1)', '55000', qr/approved by suzuki already/, 'not twice');
 refused($node, 'suzuki', 'SELECT phi.refuse_request(1)', '55000', qr/already/, 'nor refused afterwards');
