@@ -272,17 +272,16 @@ phi_advance_lane(const PhiJob *job, const PhiLane *lane, const PhiTally *tally, 
 	SPI_finish();
 }
 
-int64
-phi_left_in_pass(const PhiJob *job)
+void
+phi_found_in_pass(const PhiJob *job, int64 *values, int64 *skipped)
 {
-	int64		left;
-
-	run("SELECT coalesce(sum(values_done + skipped), 0)::int8 FROM phi.rekey_lane WHERE job = $1 AND pass = $2",
+	run("SELECT coalesce(sum(values_done), 0)::int8, coalesce(sum(skipped), 0)::int8"
+		" FROM phi.rekey_lane WHERE job = $1 AND pass = $2",
 		2, (Oid[]) {INT4OID, INT4OID},
 		(Datum[]) {Int32GetDatum(job->job), Int32GetDatum(job->pass)}, NULL, SPI_OK_SELECT);
-	left = number(0, 1, 0);
+	*values = number(0, 1, 0);
+	*skipped = number(0, 2, 0);
 	SPI_finish();
-	return left;
 }
 
 List *

@@ -67,8 +67,8 @@ extern void phi_advance_lane(const PhiJob *job, const PhiLane *lane,
 /* Sets the point from which the job's speed is reckoned. */
 extern void phi_mark_start(int32 job);
 
-/* Values encrypted again and rows skipped by the job's pass. */
-extern int64 phi_left_in_pass(const PhiJob *job);
+/* Values encrypted again, and rows skipped, by the job's pass. */
+extern void phi_found_in_pass(const PhiJob *job, int64 *values, int64 *skipped);
 
 /* Tables in which the job's pass has moved rows. */
 extern List *phi_changed_tables(const PhiJob *job);

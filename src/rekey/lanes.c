@@ -39,8 +39,8 @@
 
 #define LOCK_PATIENCE "100ms"	/* less than deadlock_timeout may be */
 #define RETRY_NAP 100			/* ms */
-#define MAX_TRIES 30			/* of a batch that others are in the way of */
-#define MAX_PASSES 20			/* until a row that is always in the way is a failure */
+#define MAX_TRIES 10			/* of a batch that others are in the way of */
+#define MAX_PASSES 4			/* until a row that is always in the way is a failure */
 #define RECLAIM_LAG 4			/* batches, till their rows are dead to all */
 #define VACUUMS 8				/* for indexes, while a large table is at work */
 #define VACUUM_MIN_BLOCKS 1024
@@ -356,9 +356,10 @@ handle_error(Work *work)
 	MemoryContextSwitchTo(TopMemoryContext);
 	error = CopyErrorData();
 	FlushErrorState();
-	AbortCurrentTransaction();
+	AbortOutOfAnyTransaction();
 	RESUME_INTERRUPTS();
-	if (phi_is_passing(error->sqlerrcode) && ++work->tries < MAX_TRIES)
+	if (phi_is_passing(error->sqlerrcode) && work->job->pass <= MAX_PASSES &&
+		++work->tries < MAX_TRIES)
 		phi_nap(RETRY_NAP);
 	else if (work->careful == PHI_BOLD)
 	{

@@ -268,18 +268,6 @@ next_pass(PhiJob *job)
 	job->pass++;
 }
 
-/* Values and rows that the pass has found; false: none. */
-static bool
-pass_found_any(const PhiJob *job)
-{
-	int64		left;
-
-	begin();
-	left = phi_left_in_pass(job);
-	commit();
-	return left > 0;
-}
-
 static bool
 has_lanes(const PhiJob *job)
 {
@@ -305,12 +293,15 @@ rekey(PhiJob *job)
 		next_pass(job);
 	for (;;)
 	{
-		bool		found;
+		int64		values;
+		int64		skipped;
 
 		work_pass(job, true);
-		found = pass_found_any(job);
+		begin();
+		phi_found_in_pass(job, &values, &skipped);
+		commit();
 		vacuum_changed(job);
-		if (job->pass > 1 && !found)
+		if (job->pass > 1 && values == 0 && skipped == 0)
 			return;
 		if (job->pass == 1)
 		{
@@ -319,7 +310,7 @@ rekey(PhiJob *job)
 			phi_wait_for_encrypters();
 			CommitTransactionCommand();
 		}
-		else
+		else if (values == 0)
 			phi_nap(PASS_NAP);
 		next_pass(job);
 	}
@@ -376,7 +367,7 @@ report_failure(int32 job)
 	error = CopyErrorData();
 	EmitErrorReport();
 	FlushErrorState();
-	AbortCurrentTransaction();
+	AbortOutOfAnyTransaction();
 	RESUME_INTERRUPTS();
 	finish(job, "failed", error->hint == NULL ? error->message :
 		   psprintf("%s (%s)", error->message, error->hint));
