@@ -224,6 +224,14 @@ as($node, 'sato', "CALL phi.respond_to_compromise($spared, 'x', workers => 99)")
 is($node->safe_psql('postgres', "SELECT state FROM phi.data_key WHERE key_id = $spared"), 'active', 'too many workers are refused before a key is marked');
 as($node, 'sato', "CALL phi.respond_to_compromise($spared, 'x')");
 
+# What commits is refused where it cannot, before anything is done.
+my $requests = $node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM phi.compromise_report), (SELECT count(*) FROM phi.rekey_job)');
+refused($node, 'sato', "BEGIN; CALL $_", '25001', qr/HINT: +Call it outside of a transaction block/, "in a transaction block: $_")
+  for "phi.shred_clinic('b', 'b')", "phi.respond_to_compromise(1, 'x')";
+refused($node, 'sato', "DO \$\$ BEGIN CALL phi.shred_clinic('b', 'b'); EXCEPTION WHEN division_by_zero THEN NULL; END \$\$", '25001', qr/HINT: +Call it outside/, 'in a block that catches errors, too');
+is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM phi.compromise_report), (SELECT count(*) FROM phi.rekey_job)'), $requests, 'and nothing was begun');
+refused($node, undef, "BEGIN; UPDATE phi.data_key SET master_key = repeat('x', 100) WHERE key_id = 1; SELECT phi.rotate_master_key()", '22000', qr/not the label of a master key.*HINT/s, 'a label that is too long is no endless loop');
+
 # 20: a destruction that waits for a reader, and a rotation that waits for it.
 my $unused = $node->safe_psql('postgres', q{SELECT key_id FROM phi.data_key WHERE class = 2 AND clinic_id = 1 AND state = 'active'});
 $node->safe_psql('postgres', q{SELECT phi.rotate_key('a', 'insurance')});
