@@ -386,6 +386,7 @@ CREATE PROCEDURE phi.rekey(clinic text DEFAULT NULL, class text DEFAULT NULL, wo
   LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  CALL phi.require_top_level();
   job := phi.start_rekey(clinic, class, key_id, suite, workers, rows_per_second, method);
   COMMIT;
   CALL phi.follow_job(job, wait, NOT wait);
@@ -499,6 +500,7 @@ CREATE PROCEDURE phi.resume_rekey(job int, wait boolean DEFAULT false, workers i
   LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  CALL phi.require_top_level();
   PERFORM phi.restart_rekey(job, workers, rows_per_second);
   COMMIT;
   CALL phi.follow_job(job, wait, NOT wait);

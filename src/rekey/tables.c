@@ -237,10 +237,9 @@ phi_count_uses(void)
 	}
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	foreach(cell, relations)
-	{
 		uses = list_concat(uses, phi_count_table(lfirst(cell), snapshot));
-		table_close(lfirst(cell), NoLock);
-	}
 	UnregisterSnapshot(snapshot);
+	foreach(cell, relations)
+		table_close(lfirst(cell), AccessShareLock);
 	return uses;
 }

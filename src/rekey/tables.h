@@ -47,7 +47,7 @@ typedef struct PhiUse
 /*
  * List of PhiUse, of all tables in one snapshot, which is taken when they are
  * locked: a row that moves from one to another is counted, and TRUNCATE, which
- * heeds no snapshot, waits.  The locks (ACCESS SHARE) are kept.
+ * heeds no snapshot, waits.
  */
 extern List *phi_count_uses(void);
 
