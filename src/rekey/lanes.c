@@ -61,6 +61,7 @@ typedef struct Work
 	PhiTally	tally;			/* of the last batch */
 	PhiCare		careful;		/* the batch failed as a whole */
 	int			tries;			/* of the batch */
+	bool		by_updates;		/* though a rewrite was asked for */
 	bool		moved;			/* rows, so that there are dead ones */
 	BlockNumber toast;			/* blocks of values out of line */
 	int			vacuumed;		/* parts of the table */
@@ -287,7 +288,7 @@ run_batch(Work *work)
 	}
 	if (!phi_read_lane(lane->lane_id, lane))
 		return LANE_DONE;
-	is_rewrite = work->job->rewrite && work->job->pass == 1;
+	is_rewrite = work->job->rewrite && work->job->pass == 1 && !work->by_updates;
 	if (!is_rewrite)
 	{
 		/* Not to queue up before applications that wait for the table too. */
@@ -297,6 +298,13 @@ run_batch(Work *work)
 								 GUC_ACTION_LOCAL, true, 0, false);
 	}
 	rel = try_table_open(lane->relid, is_rewrite ? AccessExclusiveLock : NoLock);
+	if (rel != NULL && is_rewrite && phi_is_decoded(rel))
+	{
+		/* A rewrite is not decoded: subscribers would keep the old values. */
+		table_close(rel, NoLock);
+		work->by_updates = true;
+		return BATCH_AGAIN;
+	}
 	if (rel == NULL)
 		lane->next = lane->blocks;
 	else if (is_rewrite)
@@ -370,7 +378,8 @@ handle_error(Work *work)
 	}
 	else if (phi_blame_table)
 	{
-		give_table_up(work, error->message);
+		give_table_up(work, error->hint == NULL ? error->message :
+					  psprintf("%s (%s)", error->message, error->hint));
 		outcome = LANE_DONE;
 	}
 	else
@@ -385,7 +394,7 @@ vacuum_if_due(Work *work)
 {
 	int			done = (int64) work->lane.next * VACUUMS / Max(work->lane.blocks, 1);
 
-	if (!work->moved || work->lane.lane != 0 || work->job->rewrite || work->job->pass > 1 ||
+	if (!work->moved || work->lane.lane != 0 || work->job->pass > 1 ||
 		work->lane.blocks + work->toast < VACUUM_MIN_BLOCKS || done <= work->vacuumed || done >= VACUUMS)
 		return;
 	work->vacuumed = done;

@@ -154,6 +154,23 @@ REVOKE EXECUTE ON FUNCTION phi.is_led(int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.is_led(int) TO phi_custodian, phi_auditor;
 COMMENT ON FUNCTION phi.is_led(int) IS 'Whether a background worker leads the job now';
 
+/* Volatile: what the job's row says is read after the look at the locks. */
+CREATE FUNCTION phi.job_state(job int) RETURNS text
+  LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  led boolean := phi.is_led(job);
+BEGIN
+  RETURN (SELECT CASE WHEN j.state <> 'running' OR led THEN j.state
+                      WHEN j.base_at IS NULL OR j.base_at < j.resumed_at THEN 'starting'
+                      ELSE 'interrupted' END
+          FROM phi.rekey_job j WHERE j.job = job_state.job);
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.job_state(int) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phi.job_state(int) TO phi_custodian, phi_auditor;
+COMMENT ON FUNCTION phi.job_state(int) IS
+  'State of a job; "starting" while it waits for a worker, "interrupted" when its workers are gone; NULL: no such job';
+
 /* The keys whose values a rekey is to move. */
 CREATE FUNCTION phi.outdated_keys(of_clinic int, of_class smallint) RETURNS int[]
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -265,11 +282,7 @@ COMMENT ON FUNCTION phi.await_job(int) IS
 
 CREATE VIEW phi.rekey_progress AS
   SELECT j.job, j.kind, c.code AS clinic, phi.class_name(j.class) AS class, j.key_ids, phi.suite_name(j.suite) AS suite,
-         j.method, CASE WHEN j.state <> 'running' OR phi.is_led(j.job) THEN j.state
-                        WHEN j.base_at IS NULL OR j.base_at < j.resumed_at THEN 'starting'
-                        /* The snapshot is a little older than the look at locks. */
-                        WHEN clock_timestamp() - greatest(p.worked_at, j.base_at) < interval '1 second' THEN j.state
-                        ELSE 'interrupted' END AS state,
+         j.method, CASE WHEN j.state = 'running' THEN phi.job_state(j.job) ELSE j.state END AS state,
          j.phase, j.pass, p.relation, coalesce(p.blocks_done, 0) AS blocks_done, coalesce(p.blocks_total, 0) AS blocks_total,
          coalesce(j.values_done, a.values_done, 0) AS values_done, coalesce(f.failed, 0) AS failed, coalesce(p.skipped, 0) AS skipped,
          CASE WHEN j.state = 'running' AND p.seconds > 0
@@ -284,7 +297,7 @@ CREATE VIEW phi.rekey_progress AS
     SELECT (array_agg(l.relation ORDER BY l.worked_at DESC NULLS LAST) FILTER (WHERE NOT l.done))[1] AS relation,
            sum(CASE WHEN l.done THEN l.blocks ELSE l.next_block END / l.lanes) AS blocks_done,
            sum(l.blocks / l.lanes) AS blocks_total, sum(l.skipped) AS skipped, sum(l.rows_read) AS rows_read,
-           max(l.worked_at) AS worked_at, extract(epoch FROM max(l.worked_at) - j.base_at) AS seconds
+           extract(epoch FROM max(l.worked_at) - j.base_at) AS seconds
     FROM phi.rekey_lane l WHERE l.job = j.job AND l.pass = j.pass) p ON true
   LEFT JOIN LATERAL (SELECT sum(l.values_done) AS values_done FROM phi.rekey_lane l WHERE l.job = j.job) a ON true
   LEFT JOIN LATERAL (SELECT count(*) AS failed FROM phi.rekey_failure x WHERE x.job = j.job) f ON true;
@@ -394,7 +407,7 @@ END $$;
 REVOKE EXECUTE ON PROCEDURE phi.rekey(text, text, int, int, text, text, int, boolean, int) FROM PUBLIC;
 GRANT EXECUTE ON PROCEDURE phi.rekey(text, text, int, int, text, text, int, boolean, int) TO phi_custodian;
 COMMENT ON PROCEDURE phi.rekey(text, text, int, int, text, text, int, boolean, int) IS
-  'Encrypts again, under the active keys, all values under retired and compromised ones: of a clinic, a class, one key, or of a suite that is to go. Background workers do it (1 to 16), online in small transactions (up to rows_per_second), or by "rewrite" of each table under an exclusive lock. wait: tells the progress and returns at the end. Returns the job''s number: phi.rekey_progress, phi.rekey_failures';
+  'Encrypts again, under the active keys, all values under retired and compromised ones: of a clinic, a class, one key, or of a suite that is to go. Background workers do it (1 to 16), online in small transactions (up to rows_per_second), or by "rewrite" of each table under an exclusive lock (not where a logical replication slot reads changes). wait: tells the progress and returns at the end. Returns the job''s number: phi.rekey_progress, phi.rekey_failures';
 
 CREATE FUNCTION phi.find_job(job int) RETURNS phi.rekey_job
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

@@ -95,13 +95,6 @@ phi_rewrite_table(Oid relid, const PhiTarget *target, PhiTally *tally)
 	if (rel == NULL)
 		return;
 	CheckTableNotInUse(rel, "rekey");
-	if (phi_is_decoded(rel))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" cannot be rewritten while the database has a logical replication slot",
-						RelationGetRelationName(rel)),
-				 errdetail("Subscribers would not get the new values."),
-				 errhint("Rekey it with method \"online\".")));
 	persistence = rel->rd_rel->relpersistence;
 	/* What others have committed while we waited for the lock counts too. */
 	PushActiveSnapshot(GetLatestSnapshot());

@@ -364,7 +364,7 @@ for my $round (1 .. 3)
 	my $changes = sql('SELECT sum(n) FROM busy');
 	ok($node->poll_query_until('postgres', "SELECT sum(n) > $changes + 3000 FROM busy"), "round $round: changes");
 	sql("SELECT phi.rotate_key('a', 'identity'), phi.rotate_key('a', 'clinical')");
-	$job = sql('CALL phi.rekey(\'a\', workers => 1)');
+	$job = sql('CALL phi.rekey(\'a\', workers => 1, rows_per_second => 10000)');
 	my $stops = stop_and_go(120);
 	cmp_ok($stops, '>', 0, "round $round: the worker is stopped amidst");
 	told("$stops stops");
