@@ -95,10 +95,12 @@ BEGIN
   PERFORM phi.require_unused(data_keys);
   PERFORM phi.wait_for_readers();
   LOCK TABLE phi.key_use IN EXCLUSIVE MODE;
+  /* If somebody must give way now, it is not an application. */
+  PERFORM set_config('deadlock_timeout', '10ms', true);
   waited := clock_timestamp();
   PERFORM phi.require_unused(data_keys);
   PERFORM phi.require_no_foreign_temp_tables();
-  RETURN format('no stored value names the key: first count at %s, after the last possible writer had ended; second count at %s, after all transactions had ended that could have read a value before, and while none could be stored',
+  RETURN format('no stored value names the key: first count at %s, after the last possible writer had ended; second count at %s, after all transactions had ended that could have read a value before',
                 phi.utc(first_count), phi.utc(waited));
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.prove_unused(int[]) FROM PUBLIC;

@@ -121,17 +121,29 @@ phi_read_job(int32 job, PhiJob *result)
 	return true;
 }
 
+/* A table that is locked is not waited for: the next pass does what is more. */
+static int64
+number_of_blocks(Oid relid)
+{
+	Relation	rel;
+	int64		blocks;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return LANE_MIN_BLOCKS;
+	rel = try_table_open(relid, NoLock);
+	if (rel == NULL)
+		return 0;
+	blocks = RelationGetNumberOfBlocks(rel);
+	table_close(rel, AccessShareLock);
+	return blocks;
+}
+
 static void
 add_lanes(const PhiJob *job, int pass, Oid relid)
 {
-	Relation	rel = try_table_open(relid, AccessShareLock);
-	int64		blocks;
+	int64		blocks = number_of_blocks(relid);
 	int			lanes;
 
-	if (rel == NULL)
-		return;
-	blocks = RelationGetNumberOfBlocks(rel);
-	table_close(rel, AccessShareLock);
 	if (blocks == 0)
 		return;
 	lanes = job->rewrite || blocks < LANE_MIN_BLOCKS ? 1 : job->workers;

@@ -307,6 +307,7 @@ check_create_table_as(CreateTableAsStmt *command)
 	prepared = FetchPreparedStatement(execute->name, false);
 	if (prepared == NULL)
 		return;
+	/* A cached plan would not renew what it stores, either. */
 	foreach(cell, prepared->plansource->query_list)
 	{
 		if (phi_has_cast_results(lfirst_node(Query, cell)))

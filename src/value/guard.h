@@ -65,6 +65,9 @@ extern void phi_cast_results(Query *query);
 /* Whether that was done to a query. */
 extern bool phi_has_cast_results(Query *query);
 
+/* Whether REFRESH MATERIALIZED VIEW is at work. */
+extern bool phi_in_refresh(void);
+
 /* Makes the query a subquery, and itself SELECT of its columns from it. */
 extern void phi_wrap_query(Query *query);
 

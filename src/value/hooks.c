@@ -67,6 +67,17 @@ phi_only_carries(void)
 }
 
 bool
+phi_in_refresh(void)
+{
+	for (const Place *p = &place; p != NULL; p = p->outer)
+	{
+		if (p->command == T_RefreshMatViewStmt)
+			return true;
+	}
+	return false;
+}
+
+bool
 phi_in_copy(void)
 {
 	return place.command == T_CopyStmt;

@@ -104,18 +104,29 @@ renew_list(List *targets)
 	}
 }
 
-/* Its columns may be sorted or grouped by; what modifies must stay on top. */
+/* Its columns may be sorted or grouped by; what modifies data must stay on top. */
 static void
 renew_select(Query *query)
 {
 	ListCell   *cell;
 	bool		found = false;
+	bool		is_sorted = false;
 
 	foreach(cell, query->targetList)
-		found |= phi_contains_encrypted(exprType((Node *) lfirst_node(TargetEntry, cell)->expr));
-	if (!found || query->hasModifyingCTE || query->rowMarks != NIL)
+	{
+		TargetEntry *target = lfirst_node(TargetEntry, cell);
+
+		found |= phi_contains_encrypted(exprType((Node *) target->expr));
+		is_sorted |= target->ressortgroupref != 0;
+	}
+	if (!found)
 		return;
-	phi_wrap_query(query);
+	if (!query->hasModifyingCTE)
+		phi_wrap_query(query);
+	else if (is_sorted || query->setOperations != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("CREATE TABLE AS of encrypted columns cannot both sort or group and modify data in WITH")));
 	renew_list(query->targetList);
 }
 

@@ -348,7 +348,8 @@ object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg
 		prev_access(access, class, object, sub, arg);
 	if (access != OAT_POST_CREATE && access != OAT_POST_ALTER)
 		return;
-	if (class == RelationRelationId && object >= FirstNormalObjectId)
+	/* REFRESH ... CONCURRENTLY compares rows in a table of its own. */
+	if (class == RelationRelationId && object >= FirstNormalObjectId && !phi_in_refresh())
 		check_columns(object, sub, access == OAT_POST_CREATE);
 	/* An index comes as a relation, and its column 0 as the whole. */
 	if (class == RelationRelationId && access == OAT_POST_CREATE && sub == 0)
