@@ -26,6 +26,7 @@ SQL_PARTS = \
 	src/value/extra.sql \
 	src/keys/search_key.sql \
 	src/rekey/rekey.sql \
+	src/rekey/control.sql \
 	src/rekey/certificate.sql \
 	src/rekey/destroy.sql \
 	src/rekey/shred.sql \
