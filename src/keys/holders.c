@@ -12,7 +12,6 @@
 #include <signal.h>
 
 #include "miscadmin.h"
-#include "port/atomics.h"
 #include "storage/latch.h"
 #include "storage/procsignal.h"
 #include "storage/sinval.h"
@@ -38,6 +37,7 @@ typedef struct Holders
 } Holders;
 
 static Holders *shared = NULL;
+pg_atomic_uint64 *phi_keys_counter = NULL;
 
 static Size
 shared_size(void)
@@ -48,7 +48,8 @@ shared_size(void)
 static void
 shared_start(void)
 {
-	pg_atomic_init_u64(&shared->generation, 1);
+	phi_keys_counter = &shared->generation;
+	pg_atomic_init_u64(phi_keys_counter, 1);
 	for (int i = 0; i < PhiMaxBackends(); i++)
 		pg_atomic_init_u64(&shared->holder[i].generation, 0);
 }
@@ -58,12 +59,6 @@ phi_holders_init(void)
 {
 	phi_shared_request("pg_phi holders of keys", shared_size, (void **) &shared,
 					   shared_start);
-}
-
-uint64
-phi_keys_generation(void)
-{
-	return pg_atomic_read_u64(&shared->generation);
 }
 
 void

@@ -5,11 +5,20 @@
 #ifndef PHI_HOLDERS_H
 #define PHI_HOLDERS_H
 
+#include "port/atomics.h"
+
 /*
  * Counts the changes of keys in this server.  What was read from phi.data_key
  * is good as long as the number is the same.
  */
-extern uint64 phi_keys_generation(void);
+extern pg_atomic_uint64 *phi_keys_counter;
+
+/* Read for each value, so it must cost nothing. */
+static inline uint64
+phi_keys_generation(void)
+{
+	return pg_atomic_read_u64(phi_keys_counter);
+}
 
 /* To be called once a change of keys is committed. */
 extern void phi_keys_changed(void);
