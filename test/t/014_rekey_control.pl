@@ -95,9 +95,10 @@ sub is_left
 sub hasten
 {
 	my ($job) = @_;
-	sql("SELECT phi.pause_rekey($job)");
+	# Another job may have left it nothing to do, so that it is over already.
+	as($node, 'custodian', "SELECT phi.pause_rekey($job)");
 	is_left($job);
-	sql("CALL phi.resume_rekey($job, rows_per_second => 1000000)");
+	as($node, 'custodian', "CALL phi.resume_rekey($job, rows_per_second => 1000000)");
 	return;
 }
 
