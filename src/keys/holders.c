@@ -13,6 +13,7 @@
 
 #include "miscadmin.h"
 #include "storage/latch.h"
+#include "storage/procarray.h"
 #include "storage/procsignal.h"
 #include "storage/sinval.h"
 #include "utils/timestamp.h"
@@ -101,10 +102,11 @@ signal_holders(uint64 generation, bool terminate)
 		if (held == 0 || held >= generation || holder->pid == MyProcPid)
 			continue;
 		left++;
-		if (terminate)
-			(void) kill(holder->pid, SIGTERM);
-		else
+		/* It may have ended just now, and its number be another's. */
+		if (!terminate)
 			(void) PhiSendCatchup(holder->pid);
+		else if (BackendPidGetProc(holder->pid) != NULL)
+			(void) kill(holder->pid, SIGTERM);
 	}
 	return left;
 }

@@ -286,7 +286,7 @@ phi_rekey_blocks(PhiTable *table, const PhiTarget *target, BlockNumber first,
 				 BlockNumber last, PhiCare care, PhiTally *tally)
 {
 	Snapshot	snapshot = GetActiveSnapshot();
-	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
+	TupleTableSlot *slot;
 	ItemPointerData from;
 	ItemPointerData to;
 	TableScanDesc scan;
@@ -295,6 +295,7 @@ phi_rekey_blocks(PhiTable *table, const PhiTarget *target, BlockNumber first,
 	last = Min(last, RelationGetNumberOfBlocks(table->rel));
 	if (first >= last)
 		return;
+	slot = table_slot_create(table->rel, NULL);
 	become_owner(&updater, table->rel);
 	begin_updates(&updater, table, target, tally);
 	ItemPointerSet(&from, first, FirstOffsetNumber);

@@ -288,7 +288,8 @@ CREATE FUNCTION phi.compromise_destroy(r phi.compromise_report) RETURNS text
 AS $$
 DECLARE
   /* A value that was not re-encrypted keeps its key, and no other. */
-  failed int[] := ARRAY(SELECT DISTINCT f.key_id FROM phi.rekey_failure f WHERE f.job = r.jobs[cardinality(r.jobs)]);
+  failed int[] := ARRAY(SELECT DISTINCT f.key_id FROM phi.rekey_failure f
+                        WHERE f.job = r.jobs[cardinality(r.jobs)] AND f.key_id IS NOT NULL);
   doomed int[] := ARRAY(SELECT k.key_id FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(r.keys))
                           AND k.state <> 'destroyed' AND k.key_id <> ALL (failed) ORDER BY 1);
   done int[] := '{}';

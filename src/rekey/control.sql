@@ -16,7 +16,7 @@ REVOKE EXECUTE ON FUNCTION phi.find_job(int) FROM PUBLIC;
 COMMENT ON FUNCTION phi.find_job(int) IS 'A job''s row, locked; ERROR 42704 when there is none; internal';
 
 CREATE FUNCTION phi.stop_job(job int, to_state text) RETURNS void
-  LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   found phi.rekey_job := phi.find_job(job);
@@ -43,7 +43,6 @@ COMMENT ON FUNCTION phi.stop_job(int, text) IS 'Stops the workers of a rekey; ER
 CREATE FUNCTION phi.pause_rekey(job int) RETURNS void
   LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-  SELECT phi.find_job(job);
   SELECT phi.stop_job(job, 'paused');
 END;
 REVOKE EXECUTE ON FUNCTION phi.pause_rekey(int) FROM PUBLIC;
@@ -54,7 +53,6 @@ COMMENT ON FUNCTION phi.pause_rekey(int) IS
 CREATE FUNCTION phi.cancel_rekey(job int) RETURNS void
   LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-  SELECT phi.find_job(job);
   SELECT phi.stop_job(job, 'cancelled');
 END;
 REVOKE EXECUTE ON FUNCTION phi.cancel_rekey(int) FROM PUBLIC;

@@ -1,12 +1,3 @@
-CREATE FUNCTION phi.left_active(key_id int) RETURNS timestamptz
-  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-  SELECT max(e.at) FROM phi.key_event e WHERE e.key_id = left_active.key_id AND e.from_state = 'active';
-END;
-REVOKE EXECUTE ON FUNCTION phi.left_active(int) FROM PUBLIC;
-COMMENT ON FUNCTION phi.left_active(int) IS
-  'When a key stopped being the one that encrypts; NULL when it still is; internal';
-
 CREATE FUNCTION phi.key_values(key_ids int[])
   RETURNS TABLE (key_id int, place text, "values" bigint)
   LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

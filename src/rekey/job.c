@@ -249,7 +249,7 @@ phi_read_lane(int64 lane_id, PhiLane *lane)
 	return found;
 }
 
-/* A row that fails again in a later pass stays one failure. */
+/* A row that the pass meets again, for it was moved on, stays one failure. */
 static void
 record_failure(const PhiJob *job, Oid relid, const PhiFailure *failure)
 {
@@ -273,13 +273,12 @@ phi_advance_lane(const PhiJob *job, const PhiLane *lane, const PhiTally *tally, 
 	foreach(cell, tally->failures)
 		record_failure(job, lane->relid, lfirst(cell));
 	run("UPDATE phi.rekey_lane SET next_block = $2, rows_read = rows_read + $3, values_done = values_done + $4,"
-		" skipped = skipped + $5, failed = failed + $6, done = $7, rows_moved = rows_moved + $8,"
+		" skipped = skipped + $5, rows_moved = rows_moved + $6, done = $7,"
 		" worked_at = clock_timestamp() WHERE lane_id = $1",
-		8, (Oid[]) {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID, INT8OID},
+		7, (Oid[]) {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID},
 		(Datum[]) {Int64GetDatum(lane->lane_id), Int64GetDatum(Min(lane->next, lane->blocks)),
 			Int64GetDatum(tally->rows), Int64GetDatum(tally->values),
-			Int64GetDatum(tally->skipped), Int64GetDatum(list_length(tally->failures)),
-			BoolGetDatum(done), Int64GetDatum(tally->moved)},
+			Int64GetDatum(tally->skipped), Int64GetDatum(tally->moved), BoolGetDatum(done)},
 		NULL, SPI_OK_UPDATE);
 	SPI_finish();
 }

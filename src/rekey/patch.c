@@ -167,11 +167,12 @@ look_at_value(Patcher *patcher, OffsetNumber item, const PhiTableColumn *column,
 	}
 	after = (struct varlena *) DatumGetPointer(phi_recrypt_datum(column->walk, patcher->target,
 																 value, &patcher->tally));
-	if (patcher->tally.failures != NIL ||
-		(after != before && VARSIZE_ANY_EXHDR(after) != VARSIZE_ANY_EXHDR(before)))
-		patcher->slow = true;
-	else if (after != before)
+	if (after == before)
+		return;
+	if (VARSIZE_ANY_EXHDR(after) == VARSIZE_ANY_EXHDR(before))
 		add_patch(patcher, item, before, after);
+	else
+		patcher->slow = true;
 }
 
 /*
@@ -301,6 +302,8 @@ patch_block(Patcher *patcher, BlockNumber block)
 		for (OffsetNumber item = FirstOffsetNumber; item <= PageGetMaxOffsetNumber(page); item++)
 			look_at_row(patcher, item, block);
 	}
+	/* There it is seen whose failures count: not those of rows that are dead. */
+	patcher->slow |= patcher->tally.failures != NIL;
 	if (patcher->n > 0 && !apply(patcher, buffer))
 		outcome = PAGE_BUSY;
 	else if (patcher->slow)

@@ -47,7 +47,6 @@ CREATE TABLE phi.rekey_lane (
   values_done bigint NOT NULL DEFAULT 0,
   rows_moved  bigint NOT NULL DEFAULT 0,
   skipped     bigint NOT NULL DEFAULT 0,
-  failed      bigint NOT NULL DEFAULT 0,
   done        boolean NOT NULL DEFAULT false,
   worked_at   timestamptz,
   UNIQUE (job, pass, relid, lane)

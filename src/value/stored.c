@@ -81,18 +81,17 @@ static object_access_hook_type prev_access = NULL;
 static bool
 refuse_literals(Node *node, void *context)
 {
-	int32		typmod;
-	const PhiType *type;
-
 	if (node == NULL)
 		return false;
 	if (IsA(node, Const))
 	{
-		type = phi_type_within(((Const *) node)->consttype, &typmod);
-		if (type != NULL && !((Const *) node)->constisnull)
+		Const	   *literal = (Const *) node;
+
+		if (!literal->constisnull && phi_contains_encrypted(literal->consttype))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("a literal of type %s cannot be stored in a definition", type->name),
+					 errmsg("a literal of type %s cannot be stored in a definition",
+							format_type_be(literal->consttype)),
 					 errdetail("It would be encrypted for one clinic, for good."),
 					 errhint("Write a literal of the base type, as in 'Sato'::text: it is encrypted when it is used.")));
 		return false;

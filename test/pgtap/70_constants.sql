@@ -15,6 +15,9 @@ FROM (VALUES
 SELECT isnt(literal, NULL, 'a literal is refused in a ' || what) FROM t.tried;
 SELECT is(text, NULL, 'a text is not, in a ' || what) FROM t.tried;
 SELECT isnt(t.run('t_app_a', 'a', 'CREATE TABLE t.index_1 (v enctext, n int)', 'CREATE INDEX ON t.index_1 (n) WHERE v = ''x'''), NULL, 'a literal is refused in the predicate of an index');
+CREATE TYPE t.name_pair AS (v enctext);
+SELECT is(t.run('t_app_a', 'a', statement), 'ERROR 0A000', 'a literal that holds one is refused: ' || statement)
+FROM unnest(ARRAY['CREATE VIEW t.v AS SELECT ''(x)''::t.name_pair AS p', 'CREATE VIEW t.v AS SELECT ''{(x)}''::t.name_pair[] AS p', 'CREATE VIEW t.v AS SELECT ''{x}''::enctext[] AS p']) statement;
 SELECT isnt(t.run('t_app_a', 'a', 'CREATE TABLE t.generated_1 (v enctext, n bool GENERATED ALWAYS AS (v = ''x''::enctext) STORED)'), NULL, 'and in a generated column');
 
 -- One prepared statement, or function, for each clinic in turn.
