@@ -32,6 +32,10 @@ SQL_PARTS = \
 	src/rekey/shred.sql \
 	src/rekey/compromise.sql \
 	src/rekey/report.sql \
+	src/protect/job.sql \
+	src/protect/steps.sql \
+	src/protect/protect.sql \
+	src/protect/control.sql \
 	src/tail.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql

@@ -55,6 +55,26 @@
 						  (indexes) == TU_Summarizing)
 #endif
 
+/* For rows that are new. */
+#if PG_VERSION_NUM < 160000
+#define PhiInsertNewIndexTuples(result, slot, estate) \
+	ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL)
+#else
+#define PhiInsertNewIndexTuples(result, slot, estate) \
+	ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL, false)
+#endif
+
+/* A relation's file had another name until 16. */
+#if PG_VERSION_NUM < 160000
+#define PhiSetNewFile(rel) RelationSetNewRelfilenode(rel, (rel)->rd_rel->relpersistence)
+#define PhiLastNewFile rd_newRelfilenodeSubid
+#define PhiFirstNewFile rd_firstRelfilenodeSubid
+#else
+#define PhiSetNewFile(rel) RelationSetNewRelfilenumber(rel, (rel)->rd_rel->relpersistence)
+#define PhiLastNewFile rd_newRelfilelocatorSubid
+#define PhiFirstNewFile rd_firstRelfilelocatorSubid
+#endif
+
 /* MERGE came with 15. */
 #if PG_VERSION_NUM < 150000
 #define PhiMergeActions(query) NIL
@@ -103,6 +123,16 @@
 #define PhiMakeNewHeap(rel, persistence) \
 	make_new_heap(RelationGetRelid(rel), (rel)->rd_rel->reltablespace, \
 				  (rel)->rd_rel->relam, persistence, AccessExclusiveLock)
+#endif
+
+#if PG_VERSION_NUM < 150000
+#define PhiMakeShadow(rel) \
+	make_new_heap(RelationGetRelid(rel), (rel)->rd_rel->reltablespace, \
+				  (rel)->rd_rel->relpersistence, ShareRowExclusiveLock)
+#else
+#define PhiMakeShadow(rel) \
+	make_new_heap(RelationGetRelid(rel), (rel)->rd_rel->reltablespace, (rel)->rd_rel->relam, \
+				  (rel)->rd_rel->relpersistence, ShareRowExclusiveLock)
 #endif
 
 /* A function that returns a set found its words in 15. */

@@ -12,6 +12,7 @@
 
 #include "compat.h"
 #include "guc.h"
+#include "session/grants.h"
 #include "value/guard.h"
 #include "value/value.h"
 
@@ -251,20 +252,15 @@ check_class(int class)
 }
 
 Datum
-phi_seal_payload(const PhiType *type, PhiSpan payload, int class)
+phi_seal_payload_for(const PhiType *type, PhiSpan payload, int32 clinic_id, int class)
 {
-	const PhiSession *session = phi_require_session("encrypt a value");
 	const PhiSuite *suite = phi_suite_by_id(phi_suite);
 	size_t		size = phi_envelope_size(suite, payload.len);
-	int32		clinic_id = session->clinic_id;
 	PhiKey	   *key;
 	PhiSecret  *secret;
 	PhiStatus	status;
 	uint8	   *value;
 
-	check_class(class);
-	if (!(session->classes & PHI_CLASS_BIT(class)))
-		phi_report_access(PHI_CLASS_NOT_HELD, class);
 	/* What can be stored must also fit, as text, into a dump. */
 	if (VARHDRSZ + size > MaxAllocSize / 4 * 3 - 16)
 		ereport(ERROR,
@@ -278,7 +274,7 @@ phi_seal_payload(const PhiType *type, PhiSpan payload, int class)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("clinic \"%s\" has no active key for data class \"%s\"",
-						session->code, phi_class_label(class)),
+						phi_clinic_code(clinic_id), phi_class_label(class)),
 				 errhint("A custodian makes one with phi.rotate_key().")));
 	secret = phi_key_secret(key);
 	status = phi_envelope_seal(suite, secret, key->key_id, type->id, payload,
@@ -287,6 +283,17 @@ phi_seal_payload(const PhiType *type, PhiSpan payload, int class)
 		phi_report_envelope(status);
 	SET_VARSIZE(value, VARHDRSZ + size);
 	return PointerGetDatum(value);
+}
+
+Datum
+phi_seal_payload(const PhiType *type, PhiSpan payload, int class)
+{
+	const PhiSession *session = phi_require_session("encrypt a value");
+
+	check_class(class);
+	if (!(session->classes & PHI_CLASS_BIT(class)))
+		phi_report_access(PHI_CLASS_NOT_HELD, class);
+	return phi_seal_payload_for(type, payload, session->clinic_id, class);
 }
 
 Datum

@@ -93,6 +93,13 @@ extern Datum phi_open_datum(const PhiType *type, const PhiEnvelope *envelope, Ph
  */
 extern Datum phi_seal_payload(const PhiType *type, PhiSpan payload, int class);
 
+/*
+ * Encrypts for any clinic without a look at rights: for the conversion of a
+ * table, which tells nobody what it has made.
+ */
+extern Datum phi_seal_payload_for(const PhiType *type, PhiSpan payload,
+								  int32 clinic_id, int class);
+
 /* The same for a value of type->base. */
 extern Datum phi_seal_datum(const PhiType *type, Datum value, int class);
 
