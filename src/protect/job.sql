@@ -17,8 +17,8 @@ CREATE TABLE phi.protect_job (
   state         text NOT NULL DEFAULT 'running'
                 CHECK (state IN ('running', 'failed', 'cancelling', 'cancelled', 'done')),
   phase         text NOT NULL DEFAULT 'starting'
-                CHECK (phase IN ('starting', 'copying', 'ordering', 'indexing', 'verifying', 'syncing',
-                                 'locking', 'swapping', 'analyzing', 'cleaning')),
+                CHECK (phase IN ('starting', 'copying', 'ordering', 'indexing', 'verifying', 'syncing', 'swapping',
+                                 'analyzing', 'cleaning')),
   shadow        oid,
   filenode      oid,
   fingerprint   text,
@@ -27,7 +27,6 @@ CREATE TABLE phi.protect_job (
   rows_copied   bigint NOT NULL DEFAULT 0,
   changes_copied bigint NOT NULL DEFAULT 0,
   unknown       bigint NOT NULL DEFAULT 0,
-  locks         oid[],
   snapshots     text[],
   tries         int NOT NULL DEFAULT 0,
   waits_for     text,
@@ -40,7 +39,6 @@ CREATE TABLE phi.protect_job (
   base_at       timestamptz,
   base_rows     bigint NOT NULL DEFAULT 0,
   base_block    bigint NOT NULL DEFAULT 0,
-  locked_at     timestamptz,
   swapped_at    timestamptz,
   lock_time     interval,
   finished_at   timestamptz,
@@ -48,7 +46,7 @@ CREATE TABLE phi.protect_job (
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX protect_job_open ON phi.protect_job (relid) WHERE state IN ('running', 'failed', 'cancelling') AND swapped_at IS NULL;
 COMMENT ON TABLE phi.protect_job IS
-  'Conversions of tables by phi.protect() and phi.unprotect(): plan is what the job does, in steps; shadow the table that it fills; next_block, snapshots, locks and base_* are its notes; see phi.protect_progress';
+  'Conversions of tables by phi.protect() and phi.unprotect(): plan is what the job does, in steps; shadow the table that it fills; next_block, snapshots and base_* are its notes; see phi.protect_progress';
 
 /* Written by the trigger phi.log_change(), below the executor: so it has no index. */
 CREATE TABLE phi.protect_change (
@@ -133,12 +131,6 @@ CREATE FUNCTION phi.lock_relations(relations oid[]) RETURNS void
 REVOKE EXECUTE ON FUNCTION phi.lock_relations(oid[]) FROM PUBLIC;
 COMMENT ON FUNCTION phi.lock_relations(oid[]) IS 'Locks tables and views exclusively, in this order; heeds lock_timeout; internal to phi.protect';
 
-CREATE FUNCTION phi.keep_locks(relations oid[], keep boolean) RETURNS boolean
-  AS 'MODULE_PATHNAME', 'phi_keep_locks' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
-REVOKE EXECUTE ON FUNCTION phi.keep_locks(oid[], boolean) FROM PUBLIC;
-COMMENT ON FUNCTION phi.keep_locks(oid[], boolean) IS
-  'Has the session keep exclusive locks beyond this transaction, or not any more; false when it does not have them; internal to phi.protect';
-
 CREATE FUNCTION phi.older_snapshots(known text[]) RETURNS text[]
   AS 'MODULE_PATHNAME', 'phi_older_snapshots' LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 REVOKE EXECUTE ON FUNCTION phi.older_snapshots(text[]) FROM PUBLIC;
@@ -177,7 +169,7 @@ CREATE VIEW phi.protect_progress AS
 REVOKE ALL ON phi.protect_progress FROM PUBLIC;
 GRANT SELECT ON phi.protect_progress TO phi_custodian, phi_auditor;
 COMMENT ON VIEW phi.protect_progress IS
-  'Conversions of tables and how far they are: the phase (starting, copying, ordering, indexing, verifying, syncing, locking, swapping, analyzing, cleaning), blocks of the table that are copied, changes of applications that were copied again, rows copied a second and the time that this leaves for copying, how often the table''s lock was tried for, what the job waits for, and how long the table was locked. state "interrupted": nobody works for it, phi.resume_protect() goes on and phi.cancel_protect() removes it';
+  'Conversions of tables and how far they are: the phase (starting, copying, ordering, indexing, verifying, syncing, swapping, analyzing, cleaning), blocks of the table that are copied, changes of applications that were copied again, rows copied a second and the time that this leaves for copying, how often the table''s lock was tried for, what the job waits for, and how long the table was locked. state "interrupted": nobody works for it, phi.resume_protect() goes on and phi.cancel_protect() removes it';
 
 /*
  * What the plan rests upon. Rows of the catalogue are told by their xmin, which

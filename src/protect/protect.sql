@@ -45,37 +45,32 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.swap_table(phi.protect_job) FROM PUBLIC;
 COMMENT ON FUNCTION phi.swap_table(phi.protect_job) IS 'Converts a table that is locked, and to which its shadow is equal; internal to phi.protect';
 
+/* Views are locked before what they stand on, as their readers do. */
 CREATE FUNCTION phi.protect_swapping(work phi.protect_job) RETURNS int
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  older text[] := phi.older_snapshots(work.snapshots);
+  done record;
+  began timestamptz := clock_timestamp();
 BEGIN
-  /* After a crash nobody has it. */
-  IF NOT phi.keep_locks(work.locks, true) THEN
-    UPDATE phi.protect_job j SET phase = 'syncing', snapshots = NULL WHERE j.job = work.job;
+  PERFORM phi.lock_relations(phi.protect_locks(work.relid));
+  IF work.fingerprint <> phi.protect_fingerprint(work.relid) OR
+     (SELECT count(*) FROM (SELECT FROM phi.protect_change c WHERE c.job = work.job LIMIT 2000) x) >= 2000 THEN
+    UPDATE phi.protect_job j SET phase = 'syncing' WHERE j.job = work.job;
     RETURN 0;
   END IF;
-  /* One of the two that we have now. */
-  PERFORM phi.keep_locks(work.locks, false);
-  IF older <> '{}' AND clock_timestamp() < work.locked_at + work.lock_timeout THEN
-    UPDATE phi.protect_job j SET snapshots = older WHERE j.job = work.job;
-    RETURN 5;
-  ELSIF older <> '{}' THEN
-    PERFORM phi.keep_locks(work.locks, false);
-    UPDATE phi.protect_job j SET phase = 'syncing', snapshots = older, tries = j.tries + 1 WHERE j.job = work.job;
-    RETURN 200;
+  SELECT * INTO done FROM phi.sync_shadow(work);
+  IF done.changes IS NULL THEN
+    RETURN phi.protect_anew(work);
   END IF;
-  PERFORM phi.lock_relations(work.locks);
   PERFORM phi.swap_table(work);
-  PERFORM phi.keep_locks(work.locks, false);
-  UPDATE phi.protect_job j SET phase = 'analyzing', snapshots = NULL, locks = NULL, shadow = NULL, swapped_at = clock_timestamp(),
-    lock_time = clock_timestamp() - work.locked_at
+  UPDATE phi.protect_job j SET phase = 'analyzing', snapshots = NULL, shadow = NULL, swapped_at = clock_timestamp(),
+    lock_time = clock_timestamp() - began
   WHERE j.job = work.job;
   RETURN 0;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.protect_swapping(phi.protect_job) FROM PUBLIC;
-COMMENT ON FUNCTION phi.protect_swapping(phi.protect_job) IS 'Step of a conversion: swaps the files, when all snapshots see the copy; internal to phi.protect';
+COMMENT ON FUNCTION phi.protect_swapping(phi.protect_job) IS 'Step of a conversion: locks the table, copies the last changes, and swaps the files; internal to phi.protect';
 
 CREATE FUNCTION phi.protect_analyzing(work phi.protect_job) RETURNS int
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -143,7 +138,6 @@ BEGIN
       WHEN 'indexing' THEN phi.protect_indexing(work)
       WHEN 'verifying' THEN phi.protect_verifying(work)
       WHEN 'syncing' THEN phi.protect_syncing(work)
-      WHEN 'locking' THEN phi.protect_locking(work)
       WHEN 'swapping' THEN phi.protect_swapping(work)
       WHEN 'analyzing' THEN phi.protect_analyzing(work)
       WHEN 'cleaning' THEN phi.protect_cleaning(work)
@@ -156,17 +150,15 @@ CREATE FUNCTION phi.protect_failed(work phi.protect_job, state text, message tex
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  /* Nobody is to wait for a table longer than it takes. */
-  PERFORM phi.keep_locks(coalesce(work.locks, phi.protect_locks(work.relid)), false) WHERE work.phase IN ('locking', 'swapping');
   /* In the way for a moment: lock_not_available, deadlock_detected, serialization_failure. */
   IF state IN ('55P03', '40P01', '40001') THEN
     UPDATE phi.protect_job j SET tries = j.tries + 1, waits_for = message, snapshots = NULL,
-      phase = CASE WHEN j.phase IN ('locking', 'swapping') THEN 'syncing' ELSE j.phase END
+      phase = CASE j.phase WHEN 'swapping' THEN 'syncing' ELSE j.phase END
     WHERE j.job = work.job;
     RETURN 200 + (random() * least(work.tries, 10) * 100)::int;
   END IF;
   UPDATE phi.protect_job j SET error = message || coalesce(' (' || nullif(hint, '') || ')', ''),
-    state = 'failed', phase = CASE WHEN j.phase IN ('locking', 'swapping') THEN 'syncing' ELSE j.phase END, snapshots = NULL
+    state = 'failed', phase = CASE j.phase WHEN 'swapping' THEN 'syncing' ELSE j.phase END, snapshots = NULL
   WHERE j.job = work.job;
   RETURN NULL;
 END $$;

@@ -42,7 +42,6 @@ PG_FUNCTION_INFO_V1(phi_run_command);
 PG_FUNCTION_INFO_V1(phi_hold_protect);
 PG_FUNCTION_INFO_V1(phi_release_protect);
 PG_FUNCTION_INFO_V1(phi_lock_relations);
-PG_FUNCTION_INFO_V1(phi_keep_locks);
 PG_FUNCTION_INFO_V1(phi_older_snapshots);
 PG_FUNCTION_INFO_V1(phi_rewrite_statistics);
 
@@ -195,34 +194,6 @@ phi_lock_relations(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 		LockRelationOid(relations[i], AccessExclusiveLock);
 	PG_RETURN_VOID();
-}
-
-/*
- * phi.keep_locks(oid[], boolean) returns boolean: has the session keep such locks
- * beyond the transaction, or not any more.  False when it did not have them.
- */
-Datum
-phi_keep_locks(PG_FUNCTION_ARGS)
-{
-	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(0);
-	Oid		   *relations = (Oid *) ARR_DATA_PTR(array);
-	int			n = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
-	bool		keep = PG_GETARG_BOOL(1);
-
-	for (int i = 0; i < n; i++)
-	{
-		LockRelId	id = {relations[i], MyDatabaseId};
-		LOCKTAG		tag;
-
-		SET_LOCKTAG_RELATION(tag, MyDatabaseId, relations[i]);
-		if (!LockHeldByMe(&tag, AccessExclusiveLock))
-			PG_RETURN_BOOL(false);
-		if (keep)
-			LockRelationIdForSession(&id, AccessExclusiveLock);
-		else
-			UnlockRelationIdForSession(&id, AccessExclusiveLock);
-	}
-	PG_RETURN_BOOL(true);
 }
 
 static bool

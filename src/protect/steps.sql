@@ -276,8 +276,10 @@ REVOKE EXECUTE ON FUNCTION phi.protect_verifying(phi.protect_job) FROM PUBLIC;
 COMMENT ON FUNCTION phi.protect_verifying(phi.protect_job) IS 'Step of a conversion: compares table and shadow; internal to phi.protect';
 
 /*
- * Until little is left, and nobody has a snapshot that is much older: who first
- * comes to the table after the swap finds there what has been copied before.
+ * Until little is left, and nobody has a snapshot from before the last rounds. A
+ * transaction with an older one that first comes to the table after the swap
+ * would find only what was copied until then; so it sees at most rows as they
+ * were a round ago, and no row that it should not.
  */
 CREATE FUNCTION phi.protect_syncing(work phi.protect_job) RETURNS int
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -303,35 +305,9 @@ BEGIN
     RETURN CASE WHEN older <> '{}' THEN 200 ELSE 20 END;
   END IF;
   UPDATE phi.protect_job j SET snapshots = NULL, waits_for = NULL,
-    phase = CASE WHEN done.changes < 1000 THEN 'locking' ELSE j.phase END
+    phase = CASE WHEN done.changes < 1000 THEN 'swapping' ELSE j.phase END
   WHERE j.job = work.job;
   RETURN 0;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.protect_syncing(phi.protect_job) FROM PUBLIC;
 COMMENT ON FUNCTION phi.protect_syncing(phi.protect_job) IS 'Step of a conversion: brings the shadow up to date; internal to phi.protect';
-
-/* The lock is kept beyond the commit that others'' snapshots have to see. */
-CREATE FUNCTION phi.protect_locking(work phi.protect_job) RETURNS int
-  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-  done record;
-BEGIN
-  work.locks := phi.protect_locks(work.relid);
-  PERFORM phi.lock_relations(work.locks);
-  work.locked_at := clock_timestamp();
-  IF work.fingerprint <> phi.protect_fingerprint(work.relid) OR
-     (SELECT count(*) FROM (SELECT FROM phi.protect_change c WHERE c.job = work.job LIMIT 2000) x) >= 2000 THEN
-    UPDATE phi.protect_job j SET phase = 'syncing' WHERE j.job = work.job;
-    RETURN 0;
-  END IF;
-  SELECT * INTO done FROM phi.sync_shadow(work);
-  IF done.changes IS NULL THEN
-    RETURN phi.protect_anew(work);
-  END IF;
-  PERFORM phi.keep_locks(work.locks, true);
-  UPDATE phi.protect_job j SET phase = 'swapping', locks = work.locks, locked_at = work.locked_at, snapshots = NULL WHERE j.job = work.job;
-  RETURN 0;
-END $$;
-REVOKE EXECUTE ON FUNCTION phi.protect_locking(phi.protect_job) FROM PUBLIC;
-COMMENT ON FUNCTION phi.protect_locking(phi.protect_job) IS 'Step of a conversion: locks the table and copies the last changes; internal to phi.protect';
