@@ -57,28 +57,28 @@ BEGIN
   SELECT b.base INTO type FROM pg_attribute a, phi.base_type(a.atttypid, a.atttypmod) b
   WHERE a.attrelid = relation AND a.attname = clinic_column AND a.attnum > 0 AND NOT a.attisdropped;
   IF NOT FOUND THEN
-    RETURN NEXT (1, 'problem', clinic_column::text, NULL, 'the table has no such column to tell the clinic by');
+    RETURN NEXT ROW(1, 'problem', clinic_column::text, NULL, 'the table has no such column to tell the clinic by')::phi.plan_step;
   ELSIF clinic_column IN (SELECT c.name FROM unnest(columns) c) THEN
-    RETURN NEXT (1, 'problem', clinic_column::text, NULL, 'the column that tells the clinic cannot be encrypted');
+    RETURN NEXT ROW(1, 'problem', clinic_column::text, NULL, 'the column that tells the clinic cannot be encrypted')::phi.plan_step;
   ELSIF type NOT IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype, 'smallint'::regtype, 'integer'::regtype, 'bigint'::regtype, 'numeric'::regtype, 'uuid'::regtype) THEN
-    RETURN NEXT (1, 'problem', clinic_column::text, NULL, 'the column that tells the clinic must be of a text, integer, numeric or uuid type');
+    RETURN NEXT ROW(1, 'problem', clinic_column::text, NULL, 'the column that tells the clinic must be of a text, integer, numeric or uuid type')::phi.plan_step;
   ELSE
     BEGIN
       n := phi.rows_of_no_clinic(relation, clinic_column);
       IF n > 0 THEN
-        RETURN NEXT (2, 'problem', clinic_column::text, NULL, format('%s rows name no clinic that phi.create_clinic() has made', n));
+        RETURN NEXT ROW(2, 'problem', clinic_column::text, NULL, format('%s rows name no clinic that phi.create_clinic() has made', n))::phi.plan_step;
       ELSIF n IS NULL THEN
-        RETURN NEXT (2, 'note', clinic_column::text, NULL, 'rows that name no clinic were not counted, for functions of others could run: the job will find them');
+        RETURN NEXT ROW(2, 'note', clinic_column::text, NULL, 'rows that name no clinic were not counted, for functions of others could run: the job will find them')::phi.plan_step;
       END IF;
     EXCEPTION WHEN insufficient_privilege OR wrong_object_type THEN
-      RETURN NEXT (2, 'note', clinic_column::text, NULL, 'rows that name no clinic could not be counted: the job will find them');
+      RETURN NEXT ROW(2, 'note', clinic_column::text, NULL, 'rows that name no clinic could not be counted: the job will find them')::phi.plan_step;
     END;
     IF isolate THEN
-      RETURN NEXT (400, 'late', relation::text, format('SELECT phi.isolate(%L, %L)', relation, clinic_column), 'rows of the session''s clinic only');
+      RETURN NEXT ROW(400, 'late', relation::text, format('SELECT phi.isolate(%L, %L)', relation, clinic_column), 'rows of the session''s clinic only')::phi.plan_step;
     END IF;
   END IF;
-  RETURN NEXT (3, 'note', relation::text, NULL, 'sessions need SET phi.clinic and a grant to read and write the columns: others see ciphertext');
-  RETURN NEXT (3, 'note', relation::text, NULL, 'functions with bodies of text are not looked into: their parameters and variables of the columns'' types get decrypted values');
+  RETURN NEXT ROW(3, 'note', relation::text, NULL, 'sessions need SET phi.clinic and a grant to read and write the columns: others see ciphertext')::phi.plan_step;
+  RETURN NEXT ROW(3, 'note', relation::text, NULL, 'functions with bodies of text are not looked into: their parameters and variables of the columns'' types get decrypted values')::phi.plan_step;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.plan_clinic(regclass, name, phi.planned_column[], boolean) FROM PUBLIC;
 COMMENT ON FUNCTION phi.plan_clinic(regclass, name, phi.planned_column[], boolean) IS

@@ -147,8 +147,8 @@ BEGIN ATOMIC
     SELECT c.*, a.atthasdef, a.attcollation, a.attstorage, a.attcompression, b.not_null, d.adbin, t.typstorage, t.typcollation,
            coalesce(pg_get_expr(d.adbin, relation), b.default_value) AS default_value,
            format('ALTER TABLE %s ALTER COLUMN %I ', relation, c.name) AS prefix
-    FROM unnest(columns) c JOIN pg_attribute a ON a.attrelid = relation AND a.attnum = c.attnum JOIN pg_type t ON t.oid = a.atttypid,
-         LATERAL phi.base_type(a.atttypid, a.atttypmod) b
+    FROM unnest(columns) c JOIN pg_attribute a ON a.attrelid = relation AND a.attnum = c.attnum JOIN pg_type t ON t.oid = a.atttypid
+         CROSS JOIN LATERAL phi.base_type(a.atttypid, a.atttypmod) b
          LEFT JOIN pg_attrdef d ON d.adrelid = relation AND d.adnum = c.attnum
     WHERE c.problem IS NULL
   )
