@@ -6,21 +6,22 @@ DECLARE
   item record;
 BEGIN
   FOR item IN
-    SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = relation AND a.grantee <> c.relowner
+    SELECT a.grantee FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = relation AND a.grantee <> c.relowner
+    UNION SELECT c.relowner FROM pg_class c WHERE c.oid = relation AND cardinality(grants) = 0
   LOOP
     EXECUTE format('REVOKE ALL ON %s FROM %s CASCADE', relation, CASE item.grantee WHEN 0 THEN 'PUBLIC' ELSE item.grantee::regrole::text END);
   END LOOP;
   /* These note in pg_shdepend which roles are named. */
   FOR item IN
-    SELECT a.grantee, a.privilege_type, NULL AS attname FROM aclexplode(grants) a
+    SELECT a.grantee, a.privilege_type, NULL AS attname FROM aclexplode(CASE WHEN cardinality(grants) > 0 THEN grants END) a
     UNION SELECT a.grantee, a.privilege_type, c.key FROM jsonb_each_text(column_grants) c, aclexplode(c.value::aclitem[]) a
   LOOP
     EXECUTE format('GRANT %s%s ON %s TO %s', item.privilege_type, ' (' || quote_ident(item.attname) || ')', relation,
                    CASE item.grantee WHEN 0 THEN 'PUBLIC' ELSE item.grantee::regrole::text END);
   END LOOP;
-  UPDATE pg_class c SET relacl = grants WHERE c.oid = relation AND c.relacl IS DISTINCT FROM grants;
+  UPDATE pg_class c SET relacl = grants WHERE c.oid = relation AND c.relacl::text IS DISTINCT FROM grants::text;
   UPDATE pg_attribute a SET attacl = g.value::aclitem[] FROM jsonb_each_text(column_grants) g
-  WHERE a.attrelid = relation AND a.attname = g.key AND a.attacl IS DISTINCT FROM g.value::aclitem[];
+  WHERE a.attrelid = relation AND a.attname = g.key AND a.attacl::text IS DISTINCT FROM g.value;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.restore_grants(regclass, aclitem[], jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION phi.restore_grants(regclass, aclitem[], jsonb) IS
