@@ -107,8 +107,41 @@ REVOKE EXECUTE ON FUNCTION phi.plan_replacements(regclass, phi.planned_column[],
 COMMENT ON FUNCTION phi.plan_replacements(regclass, phi.planned_column[], jsonb, boolean) IS
   'What is wrong with the replacements as told; internal';
 
+/*
+ * The statements are run with the rights of a superuser: so a table's owner may
+ * have done by them what he could do himself, and tell no statement but of an
+ * index, which the server makes with the rights of the table's owner.
+ */
+CREATE FUNCTION phi.plan_rights(relation regclass, columns phi.planned_column[], replacements jsonb) RETURNS SETOF phi.plan_step
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  WITH o (owner, object) AS (
+    SELECT c.relowner, c.oid::regclass::text FROM pg_class c
+    WHERE c.oid = relation
+       OR c.oid IN (SELECT v.view FROM phi.planned_views(relation, columns) v)
+       OR c.oid IN (SELECT r.ev_class FROM pg_rewrite r WHERE r.oid IN (SELECT phi.planned_rules(relation, columns)))
+       OR c.oid IN (SELECT p.polrelid FROM pg_policy p WHERE p.oid IN (SELECT phi.dependants(relation, columns, 'pg_policy')))
+       OR c.oid IN (SELECT k.conrelid FROM pg_constraint k WHERE k.confrelid = relation AND k.confkey && ARRAY(SELECT x.attnum FROM unnest(columns) x))
+    UNION ALL
+    SELECT p.pubowner, quote_ident(p.pubname) FROM pg_publication p JOIN pg_publication_rel m ON m.prpubid = p.oid
+    WHERE m.oid IN (SELECT phi.dependants(relation, columns, 'pg_publication_rel'))
+    UNION ALL
+    SELECT s.stxowner, s.stxname FROM pg_statistic_ext s WHERE s.stxrelid = relation
+  )
+  SELECT 8, 'problem', o.object, NULL, format('%s belongs to %s: a superuser must convert the table', o.object, o.owner::regrole)
+  FROM o JOIN pg_roles u ON u.rolname = session_user
+  WHERE NOT u.rolsuper AND NOT pg_has_role(u.oid, o.owner, 'USAGE')
+  UNION ALL
+  SELECT 9, 'problem', r.key, NULL, 'a superuser must tell this replacement: others may replace indexes, or drop'
+  FROM jsonb_each(CASE jsonb_typeof(replacements) WHEN 'object' THEN replacements END) r JOIN pg_roles u ON u.rolname = session_user
+  WHERE NOT u.rolsuper AND jsonb_typeof(r.value) = 'string' AND phi.told_index(r.value #>> '{}') IS NULL;
+END;
+REVOKE EXECUTE ON FUNCTION phi.plan_rights(regclass, phi.planned_column[], jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION phi.plan_rights(regclass, phi.planned_column[], jsonb) IS
+  'What the session''s user could not have done himself; internal';
+
 CREATE FUNCTION phi.plan_steps(relation regclass, columns phi.planned_column[], replacements jsonb, sealing boolean) RETURNS SETOF phi.plan_step
-  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
   WITH known AS (
     SELECT array_agg(c) AS columns FROM unnest(columns) c WHERE c.problem IS NULL
@@ -116,6 +149,7 @@ BEGIN ATOMIC
   SELECT s.* FROM phi.plan_table(relation, columns) s
   UNION ALL SELECT s.* FROM phi.plan_columns(relation, columns) s
   UNION ALL SELECT s.* FROM known k, phi.plan_replacements(relation, k.columns, replacements, sealing) s
+  UNION ALL SELECT s.* FROM known k, phi.plan_rights(relation, k.columns, replacements) s
   UNION ALL SELECT s.* FROM known k, phi.plan_indexes(relation, k.columns, replacements, sealing) s
   UNION ALL SELECT s.* FROM known k, phi.plan_constraints(relation, k.columns, replacements, sealing) s
   UNION ALL SELECT s.* FROM known k, phi.plan_dependants(relation, k.columns, sealing) s
@@ -147,7 +181,7 @@ COMMENT ON FUNCTION phi.protect_plan(regclass, name, jsonb, jsonb, boolean) IS
 
 CREATE FUNCTION phi.unprotect_plan(relation regclass, columns name[], replacements jsonb DEFAULT '{}')
   RETURNS TABLE (step int, phase text, object text, statement text, note text)
-  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
   WITH c AS (
     SELECT array_agg(c ORDER BY c.attnum) AS columns FROM phi.columns_to_open(relation, columns, coalesce(replacements, '{}')) c

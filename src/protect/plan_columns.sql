@@ -117,7 +117,7 @@ COMMENT ON FUNCTION phi.told_type(text) IS
 CREATE FUNCTION phi.columns_to_open(relation regclass, columns name[], replacements jsonb) RETURNS SETOF phi.planned_column
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-  SELECT a.attnum, w.name, format_type(a.atttypid, a.atttypmod), coalesce(w.told, 'pg_catalog.' || c.base), c.encrypted,
+  SELECT a.attnum, w.name, format_type(a.atttypid, a.atttypmod), coalesce(w.told, c.base::text), c.encrypted,
          CASE
            WHEN a.attnum IS NULL THEN 'the table has no such column'
            WHEN c.encrypted IS NULL THEN 'the column is not encrypted'

@@ -85,10 +85,10 @@ BEGIN ATOMIC
               WHEN i.constraint_id IS NOT NULL THEN format('ALTER TABLE %s DROP CONSTRAINT %I', relation, i.name)
               ELSE format('DROP INDEX %s', i.index::regclass) END,
          i.problem || CASE WHEN i.touched AND i.kind IS DISTINCT FROM 'p' AND NOT i.is_told THEN
-           format('. Told as replacements: %s drops it, %s replaces it', jsonb_build_object(i.name, NULL),
-             (SELECT jsonb_build_object(i.name, format('CREATE INDEX %I ON %s USING hash (%s)', i.name, relation,
-                string_agg(quote_ident(c.name), ', ' ORDER BY c.attnum)))
-              FROM unnest(columns) c WHERE c.attnum = ANY (phi.columns_within(x.indexprs) || phi.columns_within(x.indpred) || x.indkey::smallint[]) HAVING count(*) > 0)) ELSE '' END
+           format('. Told as replacements: %s drops it', jsonb_build_object(i.name, NULL)) ||
+           coalesce((SELECT format(', %s replaces it', jsonb_build_object(i.name, format('CREATE INDEX %I ON %s USING hash (%I)', i.name, relation, c.name)))
+                     FROM unnest(columns) c WHERE c.attnum = ANY (phi.columns_within(x.indexprs) || phi.columns_within(x.indpred) || x.indkey::smallint[])
+                     ORDER BY c.attnum LIMIT 1), '') ELSE '' END
   FROM phi.planned_indexes(relation, columns, replacements, sealing) i JOIN pg_index x ON x.indexrelid = i.index WHERE i.problem IS NOT NULL
   UNION ALL
   SELECT 21, 'note', i.name::text, NULL, n
@@ -99,6 +99,8 @@ BEGIN ATOMIC
           WHEN i.is_told THEN format('replaced, as told: %s', pg_get_indexdef(i.index))
           WHEN i.kind = 'u' AND sealing THEN 'the unique constraint becomes a unique index: ON CONFLICT (columns) finds it, ON CONFLICT ON CONSTRAINT does not'
           WHEN i.touched AND i.kind IS DISTINCT FROM 'x' THEN format('was: %s', pg_get_indexdef(i.index)) END),
+    (CASE WHEN i.touched AND NOT i.is_told AND NOT sealing AND i.constraint_id IS NULL
+          THEN format('told as a replacement it can be another: %s', jsonb_build_object(i.name, replace(pg_get_indexdef(i.index), ' USING hash ', ' USING btree '))) END),
     (CASE WHEN i.touched AND NOT i.is_told AND x.indisclustered AND phi.index_method(i.index, columns, sealing) = 'hash'
           THEN 'the mark of CLUSTER is gone: a hash index has no order' END),
     (CASE WHEN i.touched AND NOT i.is_told AND sealing AND m.amname = 'btree' THEN 'serves searches for equal values, not for ranges, prefixes or an order' END)) v(n)
@@ -157,7 +159,7 @@ BEGIN ATOMIC
   UNION ALL
   SELECT 31, 'note', k.conname::text, NULL, n
   FROM k, LATERAL (VALUES
-    (CASE WHEN k.contype = 'f' THEN format('dropped, as told: %s', pg_get_constraintdef(k.oid)) END),
+    (CASE WHEN k.is_told THEN format('dropped, as told: %s', pg_get_constraintdef(k.oid)) END),
     (CASE WHEN k.contype = 'c' AND sealing THEN 'evaluated where a clinic is open: writing a row without one fails' END),
     (CASE WHEN k.contype = 'c' AND NOT sealing THEN format('not checked for the rows that are there: ALTER TABLE %s VALIDATE CONSTRAINT %I', k.conrelid::regclass, k.conname)
           WHEN k.contype = 'c' AND k.convalidated THEN 'becomes NOT VALID, as a restored dump cannot evaluate it; new rows are checked' END)) v(n)

@@ -117,6 +117,11 @@ BEGIN ATOMIC
     AND (v.kind <> 'm' OR c.relkind IS DISTINCT FROM 'i' AND d.classid <> 'pg_statistic_ext'::regclass)
     AND NOT (d.classid = 'pg_class'::regclass AND d.objid = v.view)
   UNION ALL
+  SELECT DISTINCT 53, 'problem', v.named, NULL, format('%s is on %s, which is to be dropped: tell what becomes of it also', v.named, b.named)
+  FROM v JOIN pg_rewrite r ON r.ev_class = v.view AND r.ev_type = '1' JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+  JOIN v b ON b.view = d.refobjid AND b.view <> v.view AND b.is_told AND b.told IS NULL
+  WHERE NOT v.is_told
+  UNION ALL
   SELECT 54, 'problem', v.named, NULL, format('%s belongs to extension %I', v.named, x.extname)
   FROM v JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = v.view AND d.deptype = 'e' JOIN pg_extension x ON x.oid = d.refobjid;
 END;
@@ -139,11 +144,12 @@ BEGIN ATOMIC
   SELECT s.* FROM phi.plan_view_problems(relation, columns, replacements) s
   UNION ALL
   SELECT 55, 'note', v.named, NULL, CASE WHEN v.is_told THEN format('%s, as told', CASE WHEN v.told IS NULL THEN 'dropped' ELSE 'replaced' END)
-                                         ELSE 'made again, with owner, grants and comments' END FROM v
+                                         ELSE 'made again, with owner, grants and comments' END
+  FROM v WHERE v.kind = 'v' OR v.is_told
   UNION ALL
   SELECT 56, 'note', v.named, NULL, 'its owner is a superuser, for whom row security does not count: set security_invoker, or give it another owner'
   FROM v JOIN pg_roles o ON o.oid = v.relowner JOIN pg_class c ON c.oid = v.view
-  WHERE sealing AND v.kind = 'v' AND (o.rolsuper OR o.rolbypassrls) AND NOT coalesce(v.is_told, false)
+  WHERE sealing AND v.kind = 'v' AND (o.rolsuper OR o.rolbypassrls) AND NOT v.is_told
     AND NOT coalesce(c.reloptions::text ~* 'security_invoker=(on|true|yes|1)', false)
   UNION ALL
   SELECT 101, 'before', r.rulename::text, format('DROP RULE %I ON %s', r.rulename, r.ev_class::regclass), NULL FROM r

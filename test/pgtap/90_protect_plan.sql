@@ -91,6 +91,9 @@ ALTER TABLE "診療 t"."Pat ient" ENABLE ALWAYS TRIGGER "tr 1", DISABLE TRIGGER 
 COMMENT ON TRIGGER "tr 1" ON "診療 t"."Pat ient" IS 'tr';
 CREATE POLICY "po l" ON "診療 t"."Pat ient" AS RESTRICTIVE FOR UPDATE TO t_reader, "t_re""ader" USING ("Na""me" <> 'x') WITH CHECK (no <> 'y');
 CREATE POLICY elsewhere ON "診療 t".visit FOR SELECT USING (EXISTS (SELECT FROM "診療 t"."Pat ient" p WHERE p.id = patient AND p."Na""me" <> 'z'));
+CREATE POLICY t_all ON "診療 t"."Pat ient" TO t_app_a USING (true);
+ALTER TABLE "診療 t"."Pat ient" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+GRANT ALL ON "診療 t"."Pat ient" TO t_app_a;
 CREATE POLICY untouched ON "診療 t"."Pat ient" USING (plain <> 'x');
 COMMENT ON POLICY "po l" ON "診療 t"."Pat ient" IS 'pol';
 CREATE RULE "ru le" AS ON UPDATE TO "診療 t"."Pat ient" WHERE old.no <> new.no DO ALSO INSERT INTO "診療 t".visit (note) VALUES (new.no);
@@ -110,6 +113,7 @@ ALTER VIEW "診療 t"."V 1" ALTER "N a" SET DEFAULT 'd''d', ALTER "生年月日"
 COMMENT ON VIEW "診療 t"."V 1" IS 'v''1'; COMMENT ON COLUMN "診療 t"."V 1"."N a" IS 'n a';
 GRANT SELECT, UPDATE ON "診療 t"."V 1" TO t_reader WITH GRANT OPTION; GRANT SELECT ON "診療 t"."V 1" TO PUBLIC;
 GRANT SELECT (called) ON "診療 t"."A 2" TO t_reader WITH GRANT OPTION; GRANT INSERT (a), UPDATE (a) ON "診療 t"."A 2" TO PUBLIC;
+GRANT ALL ON "診療 t"."A 2" TO t_app_a;
 REVOKE DELETE ON "診療 t".v3 FROM "t_Own er"; REVOKE ALL ON "診療 t".v4 FROM "t_Own er";
 SET ROLE t_reader;
 GRANT SELECT ON "診療 t"."V 1" TO "t_re""ader"; GRANT SELECT (called) ON "診療 t"."A 2" TO "t_re""ader";
@@ -118,7 +122,7 @@ ALTER VIEW "診療 t".v4 OWNER TO t_third;
 -- These would come to every new view.
 ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO t_nurse;
 SET LOCAL client_min_messages = error;
-CREATE PUBLICATION "t_pu b" FOR TABLE "診療 t"."Pat ient" (id, "Na""me") WHERE (id > 3);
+CREATE PUBLICATION "t_pu b" FOR TABLE "診療 t"."Pat ient" (id, no, "Na""me") WHERE (id > 3);
 CREATE PUBLICATION t_whole FOR TABLE "診療 t"."Pat ient";
 
 INSERT INTO t.seen SELECT 1, * FROM t.facts();
@@ -126,9 +130,71 @@ INSERT INTO t.seen SELECT 1, * FROM t.facts();
 INSERT INTO t.plan SELECT * FROM phi.protect_plan('"診療 t"."Pat ient"', 'clinic', :'columns');
 SELECT is(string_agg(note, '; '), NULL, 'no problems') FROM t.plan WHERE phase = 'problem';
 SELECT is(array_agg(step ORDER BY step), ARRAY(SELECT generate_series(1, count(*))::int FROM t.plan), 'steps are numbered') FROM t.plan;
+SELECT is(string_agg(DISTINCT phase, ' '), 'after alter before index late note', 'of all phases') FROM t.plan;
+SELECT is(count(*), 1::bigint, 'the table is altered once') FROM t.plan WHERE phase = 'alter';
+SELECT is(count(*), 0::bigint, 'notes are no statements, and what is none is a note') FROM t.plan WHERE (statement IS NULL) <> (phase = 'note');
+SELECT is(string_agg(statement, '; '), $$SELECT phi.isolate('"診療 t"."Pat ient"', 'clinic')$$, 'isolated in the end') FROM t.plan WHERE phase = 'late';
+SELECT is(count(*), 0::bigint, 'or not') FROM phi.protect_plan('"診療 t"."Pat ient"', 'clinic', :'columns', isolate => false) WHERE phase = 'late';
 SELECT is(t.carry_out(), 'done', 'the statements can be carried out');
 INSERT INTO t.seen SELECT 2, * FROM t.facts();
-SELECT diag(format('%s %s%s  %s%s  %s', kind, object, E'\n', was, E'\n', now)) FROM t.changed ORDER BY kind, object;
+
+-- What is not listed here is as it was, to the letter.
+CREATE FUNCTION t.differences(kinds text[]) RETURNS text LANGUAGE sql AS $$
+  SELECT string_agg(replace(format('%s %s: %s -> %s', kind, object, was, now), '"診療 t"."Pat ient"', 'p'), E'\n' ORDER BY kind, object COLLATE "C")
+  FROM t.changed WHERE kind = ANY (kinds)
+$$;
+SELECT is(string_agg(DISTINCT kind, ' '), 'column constraint index statistics view', 'grants, owners, triggers, rules, policies and publications are what they were') FROM t.changed;
+SELECT is(t.differences('{constraint}'), $$constraint p "chec k": CHECK (((length(("Na""me")::text) > 0) AND ("生年月日" > '1900-01-01'::date))) t ch'k -> CHECK (((length(("Na""me")::text) > 0) AND ("生年月日" > '1900-01-01'::date))) NOT VALID f ch'k
+constraint p "no key": UNIQUE (clinic, no) t unique -> 
+constraint p unchecked: CHECK ((weight < (500)::numeric)) NO INHERIT t -> CHECK ((weight < (500)::numeric)) NO INHERIT NOT VALID f$$, 'constraints');
+SELECT is(t.differences('{index}'), $$index "診療 t"."I 1": CREATE INDEX "I 1" ON p USING btree ("Na""me") WITH (fillfactor='61', deduplicate_items=off) f f f "t_Own er" -1 -> CREATE INDEX "I 1" ON p USING hash ("Na""me") WITH (fillfactor='61') f f f "t_Own er" -1
+index "診療 t"."no key": CREATE UNIQUE INDEX "no key" ON p USING btree (clinic, no) f f f "t_Own er" -1 -1 -> CREATE UNIQUE INDEX "no key" ON p USING btree (clinic, no enctext_equality_ops) f f f unique "t_Own er" -1 -1
+index "診療 t".i2: CREATE INDEX i2 ON p USING btree (plain COLLATE "C" text_pattern_ops DESC, no3 DESC NULLS LAST, id NULLS FIRST) INCLUDE (doc, plain) WITH (fillfactor='62') WHERE (plain ~~ '100%x'::text) f f f i'2 t_Space "t_Own er" -1 -1 -1 -1 -1 -> CREATE INDEX i2 ON p USING btree (plain COLLATE "C" text_pattern_ops DESC, no3 enctext_equality_ops DESC NULLS LAST, id NULLS FIRST) INCLUDE (doc, plain) WITH (fillfactor='62') WHERE (plain ~~ '100%x'::text) f f f i'2 t_Space "t_Own er" -1 -1 -1 -1 -1
+index "診療 t".i4: CREATE INDEX i4 ON p USING btree (lower(plain), "生年月日") t f f "t_Own er" 55 -1 -> CREATE INDEX i4 ON p USING btree (lower(plain), "生年月日" encdate_equality_ops) t f f "t_Own er" 55 -1
+index "診療 t".i5: CREATE UNIQUE INDEX i5 ON p USING btree (no3) NULLS NOT DISTINCT WHERE (no3 IS NOT NULL) f f t "t_Own er" -1 -> CREATE UNIQUE INDEX i5 ON p USING btree (no3 enctext_equality_ops) NULLS NOT DISTINCT WHERE (no3 IS NOT NULL) f f t "t_Own er" -1
+index "診療 t".i6: CREATE UNIQUE INDEX i6 ON p USING btree (id, no) f t f "t_Own er" -1 -1 -> CREATE UNIQUE INDEX i6 ON p USING btree (id, no enctext_equality_ops) f t f "t_Own er" -1 -1$$, 'indexes, with CLUSTER mark, replica identity, comments, tablespace');
+SELECT is(t.differences('{statistics}'), $$statistics st 1: CREATE STATISTICS "診療 t"."st 1" (ndistinct, mcv) ON clinic, "Na""me", plain FROM p "t_Own er" 33 st -> CREATE STATISTICS "診療 t"."st 1" (ndistinct, mcv) ON clinic, plain FROM p "t_Own er" 33 st
+statistics st2: CREATE STATISTICS "診療 t".st2 ON "Na""me", no FROM p "t_Own er" -1 -> 
+statistics st4: CREATE STATISTICS "診療 t".st4 ON lower(plain) FROM p "t_Own er" -1 -> $$, 'extended statistics');
+-- The type changes, with its storage unless that was set, and a collation of one's own stays.
+SELECT is(string_agg(object, ' '), NULL, 'of columns no more than type, storage and compression, but for the domain''s') FROM t.changed
+WHERE kind = 'column' AND object !~ 'kana' AND regexp_replace(was, '^(\d+) .* ([tf] \S+) [pmex]( +[pl])? ', '\1 \2') <> regexp_replace(now, '^(\d+) enc\w+\(\w+\) ([tf] \S+) [pmex]( +[pl])? ', '\1 \2');
+SELECT is(string_agg(substring(object, '[^.]+$') || ' ' || substring(now, '^\d+ (\S+ [tf] \S+ \w)'), ', ' ORDER BY substring(now, '^\d+')::int), '"Na""me" enctext(identity) t "C" e, kana enctext(identity) t "default" e, "生年月日" encdate(identity) f - e, no enctext(insurance) t "default" e, no2 enctext(insurance) f "default" m, no3 enctext(insurance) f "default" e, doc encjsonb(clinical) f - e, old_doc encjsonb(clinical) f - e, scan encbytea(clinical) f - e, weight encnumeric(sensitive) f - e, visits encbigint(general) f - e, small encbigint(general) f - e, at enctimestamptz(clinical) f - e, dead encboolean(clinical) f - e, code enctext(general) f "default" e', 'types, NOT NULL, collations, storage')
+FROM t.changed WHERE kind = 'column' AND object ~ 'Pat ient';
+SELECT is(now, '4 enctext(identity) t "default" e  -1  ''ア''::text', 'the domain''s NOT NULL and default are the column''s') FROM t.changed WHERE object ~ 'kana';
+SELECT is(string_agg(substring(object, '[^.]+\.[^.]+$') || ' ' || now, ', ' ORDER BY object COLLATE "C"), '"V 1"."N a" 3 enctext(identity) f "C" e  -1 n a  ''d''''d''::character varying, "V 1"."生年月日" 4 encdate(identity) f - e  -1  ''2000-01-01''::date, "V 1".no 5 enctext(insurance) f "default" e  -1 , v4.no 1 enctext(insurance) f "default" e  -1 ', 'columns of views, with defaults and comments')
+FROM t.changed WHERE kind = 'column' AND object !~ 'Pat ient';
+SELECT is(string_agg(object, ' '), '"診療 t"."A 2"', 'of views only casts') FROM t.changed WHERE kind = 'view';
+
+-- The indexes of a shadow can be built beforehand, and are the table's then.
+CREATE TABLE "診療 t"."100% shadow" (LIKE "診療 t"."Pat ient");
+SELECT is((SELECT string_agg(object, ' ' ORDER BY object COLLATE "C") FROM t.plan WHERE phase = 'index'), string_agg(quote_ident(relname), ' ' ORDER BY quote_ident(relname) COLLATE "C"), 'all indexes of the table are listed')
+FROM pg_index JOIN pg_class c ON c.oid = indexrelid WHERE indrelid = '"診療 t"."Pat ient"'::regclass;
+SELECT format(statement, quote_ident('s%' || object), '"診療 t"."100% shadow"') FROM t.plan WHERE phase = 'index' \gexec
+SELECT is(replace(replace(pg_get_indexdef(s.oid), quote_ident(s.relname), object), '100% shadow', 'Pat ient'), pg_get_indexdef(format('"診療 t".%s', object)::regclass), 'on the shadow as on the table: ' || object)
+FROM t.plan JOIN pg_class s ON s.relname = 's%' || object WHERE phase = 'index';
+DROP TABLE "診療 t"."100% shadow";
+
+-- It works: a row is written, found by the indexes, seen in the views.
+INSERT INTO "診療 t".clinic VALUES ('a');
+SELECT phi.isolate('"診療 t"."Pat ient"', 'clinic') \g /dev/null
+SELECT is(t.run('t_app_a', 'a', $$INSERT INTO "診療 t"."Pat ient" (clinic, "Na""me", no, no3) VALUES ('a', '佐藤', '17', '3') RETURNING format('%s %s %s %s %s', "Na""me", kana, weight, small, code)$$), '佐藤 ア -1.5 1 a', 'a row with its defaults');
+SELECT is(t.run('t_app_a', 'a', $$INSERT INTO "診療 t"."Pat ient" (clinic, "Na""me", no) VALUES ('a', '鈴木', '17') RETURNING no$$), 'ERROR 23505', 'unique');
+SELECT is(t.run('t_app_a', 'a', $$INSERT INTO "診療 t"."Pat ient" (clinic, "Na""me", no) VALUES ('a', '', '18') RETURNING no$$), 'ERROR 23514', 'checked');
+DELETE FROM "診療 t"."Pat ient";
+SELECT phi.unisolate('"診療 t"."Pat ient"') \g /dev/null
+
+-- And back.
+DELETE FROM t.plan;
+INSERT INTO t.plan SELECT * FROM phi.unprotect_plan('"診療 t"."Pat ient"', ARRAY(SELECT jsonb_object_keys(:'columns')), '{"Na\"me": {"type": "varchar(40)"}, "kana": {"type": "\"診療 t\".kana"}, "old_doc": {"type": "json"}, "weight": {"type": "numeric(5,2)"}, "visits": {"type": "int"}, "small": {"type": "smallint"}, "at": {"type": "timestamptz(0)"}, "code": {"type": "character(3)"},
+  "I 1": "CREATE INDEX \"I 1\" ON \"Pat ient\" (\"Na\"\"me\") WITH (fillfactor = 61, deduplicate_items = off);"}');
+SELECT is(string_agg(note, '; '), NULL, 'no problems on the way back') FROM t.plan WHERE phase = 'problem';
+SELECT is(t.carry_out(), 'done', 'which can be gone');
+DELETE FROM t.seen WHERE moment = 2;
+INSERT INTO t.seen SELECT 2, * FROM t.facts();
+SELECT is(string_agg(format('%s %s', kind, replace(object, '"診療 t".', '')), ', ' ORDER BY kind, object COLLATE "C"), 'column "Pat ient".kana, constraint "Pat ient" "chec k", constraint "Pat ient" "no key", constraint "Pat ient" unchecked, index "no key", statistics st 1, statistics st2, statistics st4, view "A 2"', 'all but these is as it began') FROM t.changed;
+SELECT is(string_agg(now, ' | '), 'CREATE UNIQUE INDEX "no key" ON "診療 t"."Pat ient" USING btree (clinic, no) f f f unique "t_Own er" -1 -1', 'the unique constraint is a unique index') FROM t.changed WHERE kind = 'index';
+SELECT is(string_agg(note, ' | ' ORDER BY note), 'not checked for the rows that are there: ALTER TABLE "診療 t"."Pat ient" VALIDATE CONSTRAINT "chec k" | not checked for the rows that are there: ALTER TABLE "診療 t"."Pat ient" VALIDATE CONSTRAINT unchecked', 'checks are to be validated') FROM t.plan WHERE phase = 'note' AND note ~ 'VALIDATE';
 SELECT * FROM finish();
 ROLLBACK;
 DROP TABLESPACE "t_Space";
