@@ -37,7 +37,7 @@ BEGIN ATOMIC
     (EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = relation), 'a subscription writes to the table, which has no clinic: drop it from the subscription'),
     (c.relkind = 'r' AND NOT EXISTS (
        SELECT FROM pg_index i WHERE i.indrelid = relation AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-         AND NOT (i.indkey::smallint[])[0:i.indnkeyatts - 1] && ARRAY(SELECT x.attnum FROM unnest(columns) x)
+         AND NOT (i.indkey::smallint[])[0:i.indnkeyatts - 1] && ARRAY(SELECT x.attnum FROM unnest(columns) x WHERE x.problem IS NULL)
          AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = relation AND NOT a.attnotnull AND a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1]))),
      'the table needs a primary key, or a unique, immediate index, of other columns that are not null'),
     (coalesce(cardinality(columns), 0) = 0, 'no columns are told')) p(found, note)
@@ -87,7 +87,7 @@ COMMENT ON FUNCTION phi.plan_clinic(regclass, name, phi.planned_column[], boolea
 CREATE FUNCTION phi.plan_replacements(relation regclass, columns phi.planned_column[], replacements jsonb, sealing boolean) RETURNS SETOF phi.plan_step
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-  /* What is told in vain was probably meant for something. */
+  /* What is told in vain was probably meant for something: once the columns are known. */
   SELECT 5, 'problem', r.key, NULL, 'the replacement is of nothing that the columns touch: indexes and foreign keys are told by name, views by schema and name'
   FROM jsonb_object_keys(CASE jsonb_typeof(replacements) WHEN 'object' THEN replacements END) r(key)
   WHERE NOT EXISTS (SELECT FROM phi.planned_indexes(relation, columns, replacements, sealing) i WHERE i.name = r.key AND (i.touched OR i.problem IS NOT NULL))
@@ -148,7 +148,7 @@ BEGIN ATOMIC
   )
   SELECT s.* FROM phi.plan_table(relation, columns) s
   UNION ALL SELECT s.* FROM phi.plan_columns(relation, columns) s
-  UNION ALL SELECT s.* FROM known k, phi.plan_replacements(relation, k.columns, replacements, sealing) s
+  UNION ALL SELECT s.* FROM phi.plan_replacements(relation, columns, replacements, sealing) s
   UNION ALL SELECT s.* FROM known k, phi.plan_rights(relation, k.columns, replacements) s
   UNION ALL SELECT s.* FROM known k, phi.plan_indexes(relation, k.columns, replacements, sealing) s
   UNION ALL SELECT s.* FROM known k, phi.plan_constraints(relation, k.columns, replacements, sealing) s
