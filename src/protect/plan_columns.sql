@@ -107,7 +107,7 @@ CREATE FUNCTION phi.told_type(told text) RETURNS regtype
 AS $$
 BEGIN
   RETURN CASE WHEN told !~ '--|/\*' THEN to_regtype(told) END;
-EXCEPTION WHEN syntax_error OR invalid_parameter_value THEN
+EXCEPTION WHEN syntax_error OR invalid_parameter_value OR feature_not_supported THEN
   RETURN NULL;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.told_type(text) FROM PUBLIC;

@@ -67,6 +67,8 @@ BEGIN ATOMIC
     SELECT format('ALTER INDEX %I.%I ALTER COLUMN %s SET STATISTICS %s', n.nspname, r.relname, a.attnum, a.attstattarget)
     FROM pg_attribute a WHERE a.attrelid = index AND a.attstattarget >= 0
     UNION ALL
+    SELECT phi.extension_steps('pg_class', index, format('INDEX %I.%I', n.nspname, r.relname))
+    UNION ALL
     SELECT format('ALTER TABLE %s CLUSTER ON %I', relation, r.relname) WHERE i.indisclustered AND method <> 'hash'
     UNION ALL
     SELECT format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', relation, r.relname) WHERE i.indisreplident
@@ -75,7 +77,7 @@ BEGIN ATOMIC
 END;
 REVOKE EXECUTE ON FUNCTION phi.plan_index_marks(regclass, oid, name) FROM PUBLIC;
 COMMENT ON FUNCTION phi.plan_index_marks(regclass, oid, name) IS
-  'Statements for the comment, statistics targets, CLUSTER mark and replica identity of an index; internal';
+  'Statements for what else belongs to an index: comments, statistics targets, CLUSTER mark, replica identity; internal';
 
 CREATE FUNCTION phi.plan_index_notes(relation regclass, columns phi.planned_column[], replacements jsonb, sealing boolean) RETURNS SETOF phi.plan_step
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp

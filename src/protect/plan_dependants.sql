@@ -12,15 +12,18 @@ COMMENT ON FUNCTION phi.dependants(regclass, phi.planned_column[], regclass) IS
 CREATE FUNCTION phi.trigger_steps(trigger oid) RETURNS SETOF text
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-  SELECT s.statement FROM pg_trigger t, LATERAL (VALUES
-    (1, pg_get_triggerdef(t.oid)),
-    (2, CASE WHEN t.tgenabled <> 'O' THEN format('ALTER TABLE %s %s TRIGGER %I', t.tgrelid::regclass,
-          CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE REPLICA' END, t.tgname) END),
-    (3, phi.plan_comment('pg_trigger', t.oid, format('TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass))),
-    (4, (SELECT string_agg(format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION %I', t.tgname, t.tgrelid::regclass, x.extname), '; ')
-         FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
-         WHERE d.classid = 'pg_trigger'::regclass AND d.objid = t.oid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'x'))) s(n, statement)
-  WHERE t.oid = trigger AND s.statement IS NOT NULL ORDER BY s.n;
+  SELECT s.statement
+  FROM (SELECT t.*, format('TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass) AS named FROM pg_trigger t WHERE t.oid = trigger) t, LATERAL (
+    SELECT 1 AS n, pg_get_triggerdef(t.oid) AS statement
+    UNION ALL
+    SELECT 2, format('ALTER TABLE %s %s TRIGGER %I', t.tgrelid::regclass,
+                     CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE REPLICA' END, t.tgname)
+    WHERE t.tgenabled <> 'O'
+    UNION ALL
+    SELECT 3, phi.plan_comment('pg_trigger', t.oid, t.named)
+    UNION ALL
+    SELECT 4, phi.extension_steps('pg_trigger', t.oid, t.named)) s
+  WHERE s.statement IS NOT NULL ORDER BY s.n;
 END;
 REVOKE EXECUTE ON FUNCTION phi.trigger_steps(oid) FROM PUBLIC;
 COMMENT ON FUNCTION phi.trigger_steps(oid) IS 'Statements that make a trigger again; internal';

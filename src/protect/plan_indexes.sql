@@ -8,6 +8,17 @@ REVOKE EXECUTE ON FUNCTION phi.plan_comment(regclass, oid, text) FROM PUBLIC;
 COMMENT ON FUNCTION phi.plan_comment(regclass, oid, text) IS
   'Statement that gives a recreated object its comment again; NULL when it has none; internal';
 
+CREATE FUNCTION phi.extension_steps(catalogue regclass, object oid, named text) RETURNS SETOF text
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT format('ALTER %s DEPENDS ON EXTENSION %I', named, x.extname)
+  FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
+  WHERE d.classid = catalogue AND d.objid = object AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'x';
+END;
+REVOKE EXECUTE ON FUNCTION phi.extension_steps(regclass, oid, text) FROM PUBLIC;
+COMMENT ON FUNCTION phi.extension_steps(regclass, oid, text) IS
+  'Statements by which a recreated object is dropped with its extensions again; internal';
+
 CREATE FUNCTION phi.columns_within(expression pg_node_tree) RETURNS smallint[]
   LANGUAGE sql IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC

@@ -17,9 +17,9 @@ CREATE FUNCTION t.facts() RETURNS TABLE (kind text, object text, fact text) LANG
       (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = attrelid AND adnum = attnum))
     FROM r JOIN pg_attribute ON attrelid = r.oid AND attnum > 0 AND NOT attisdropped WHERE relkind IN ('r', 'v')
   UNION ALL SELECT 'index', named, concat_ws(' ', pg_get_indexdef(r.oid), indisclustered, indisreplident, indnullsnotdistinct, obj_description(r.oid, 'pg_class'),
-      (SELECT spcname FROM pg_tablespace t WHERE t.oid = reltablespace), relowner::regrole, (SELECT string_agg(attstattarget::text, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = r.oid)) FROM r JOIN pg_index ON indexrelid = r.oid
+      (SELECT spcname FROM pg_tablespace t WHERE t.oid = reltablespace), relowner::regrole, (SELECT 'of extension' FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = r.oid AND deptype = 'x'), (SELECT string_agg(attstattarget::text, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = r.oid)) FROM r JOIN pg_index ON indexrelid = r.oid
   UNION ALL SELECT 'constraint', format('%s %I', r.named, conname), concat_ws(' ', pg_get_constraintdef(k.oid), convalidated, obj_description(k.oid, 'pg_constraint')) FROM r JOIN pg_constraint k ON conrelid = r.oid
-  UNION ALL SELECT 'trigger', format('%s %I', r.named, tgname), concat_ws(' ', pg_get_triggerdef(g.oid), tgenabled, obj_description(g.oid, 'pg_trigger')) FROM r JOIN pg_trigger g ON tgrelid = r.oid WHERE NOT tgisinternal
+  UNION ALL SELECT 'trigger', format('%s %I', r.named, tgname), concat_ws(' ', pg_get_triggerdef(g.oid), tgenabled, obj_description(g.oid, 'pg_trigger'), (SELECT count(*) FROM pg_depend WHERE classid = 'pg_trigger'::regclass AND objid = g.oid AND deptype = 'x')) FROM r JOIN pg_trigger g ON tgrelid = r.oid WHERE NOT tgisinternal
   UNION ALL SELECT 'rule', format('%s %I', r.named, rulename), concat_ws(' ', pg_get_ruledef(w.oid), ev_enabled, obj_description(w.oid, 'pg_rewrite')) FROM r JOIN pg_rewrite w ON ev_class = r.oid WHERE ev_type <> '1'
   UNION ALL SELECT 'policy', format('%I.%I %I', schemaname, tablename, policyname), concat_ws(' ', permissive, roles, cmd, qual, with_check, (SELECT obj_description(oid, 'pg_policy') FROM pg_policy WHERE polname = policyname)) FROM pg_policies WHERE schemaname = '診療 t'
   UNION ALL SELECT 'statistics', stxname, concat_ws(' ', pg_get_statisticsobjdef(oid), stxowner::regrole, stxstattarget, obj_description(oid, 'pg_statistic_ext')) FROM pg_statistic_ext WHERE stxnamespace = '"診療 t"'::regnamespace
@@ -59,6 +59,7 @@ CREATE TABLE "診療 t"."Pat ient" (
   CONSTRAINT "ex cl" EXCLUDE USING hash (no2 WITH =) WITH (fillfactor = 55) WHERE (plain <> 'x'),
   CONSTRAINT "chec k" CHECK (length("Na""me") > 0 AND "生年月日" > '1900-01-01'),
   CONSTRAINT unchecked CHECK (weight < 500) NO INHERIT NOT VALID,
+  CONSTRAINT whole CHECK ("Pat ient" IS DISTINCT FROM NULL),
   CONSTRAINT of_plain CHECK (plain <> 'x'));
 ALTER TABLE "診療 t"."Pat ient" DROP COLUMN other;
 ALTER TABLE "診療 t"."Pat ient" ALTER no2 SET STORAGE MAIN, ALTER no2 SET COMPRESSION pglz, ALTER no SET STATISTICS 77, ALTER no3 SET STATISTICS 0;
@@ -86,8 +87,10 @@ CREATE FUNCTION "診療 t"."f n"() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RE
 CREATE TRIGGER "tr 1" BEFORE UPDATE OF "Na""me", plain ON "診療 t"."Pat ient" FOR EACH ROW WHEN (new."Na""me" IS DISTINCT FROM old."Na""me") EXECUTE FUNCTION "診療 t"."f n"('a''b', '%s');
 CREATE TRIGGER tr2 AFTER INSERT ON "診療 t"."Pat ient" FOR EACH ROW WHEN (new.no = 'x') EXECUTE FUNCTION "診療 t"."f n"();
 CREATE CONSTRAINT TRIGGER tr3 AFTER UPDATE OF no ON "診療 t"."Pat ient" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION "診療 t"."f n"();
+CREATE TRIGGER whole BEFORE UPDATE ON "診療 t"."Pat ient" FOR EACH ROW WHEN (old.* IS DISTINCT FROM new.*) EXECUTE FUNCTION "診療 t"."f n"();
 CREATE TRIGGER tr4 AFTER UPDATE ON "診療 t"."Pat ient" REFERENCING NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION "診療 t"."f n"();
 ALTER TABLE "診療 t"."Pat ient" ENABLE ALWAYS TRIGGER "tr 1", DISABLE TRIGGER tr2, ENABLE REPLICA TRIGGER tr3, DISABLE TRIGGER tr4;
+ALTER TRIGGER "tr 1" ON "診療 t"."Pat ient" DEPENDS ON EXTENSION plpgsql; ALTER INDEX "診療 t".i4 DEPENDS ON EXTENSION plpgsql;
 COMMENT ON TRIGGER "tr 1" ON "診療 t"."Pat ient" IS 'tr';
 CREATE POLICY "po l" ON "診療 t"."Pat ient" AS RESTRICTIVE FOR UPDATE TO t_reader, "t_re""ader" USING ("Na""me" <> 'x') WITH CHECK (no <> 'y');
 CREATE POLICY elsewhere ON "診療 t".visit FOR SELECT USING (EXISTS (SELECT FROM "診療 t"."Pat ient" p WHERE p.id = patient AND p."Na""me" <> 'z'));
@@ -150,7 +153,7 @@ constraint p unchecked: CHECK ((weight < (500)::numeric)) NO INHERIT t -> CHECK 
 SELECT is(t.differences('{index}'), $$index "診療 t"."I 1": CREATE INDEX "I 1" ON p USING btree ("Na""me") WITH (fillfactor='61', deduplicate_items=off) f f f "t_Own er" -1 -> CREATE INDEX "I 1" ON p USING hash ("Na""me") WITH (fillfactor='61') f f f "t_Own er" -1
 index "診療 t"."no key": CREATE UNIQUE INDEX "no key" ON p USING btree (clinic, no) f f f "t_Own er" -1 -1 -> CREATE UNIQUE INDEX "no key" ON p USING btree (clinic, no enctext_equality_ops) f f f unique "t_Own er" -1 -1
 index "診療 t".i2: CREATE INDEX i2 ON p USING btree (plain COLLATE "C" text_pattern_ops DESC, no3 DESC NULLS LAST, id NULLS FIRST) INCLUDE (doc, plain) WITH (fillfactor='62') WHERE (plain ~~ '100%x'::text) f f f i'2 t_Space "t_Own er" -1 -1 -1 -1 -1 -> CREATE INDEX i2 ON p USING btree (plain COLLATE "C" text_pattern_ops DESC, no3 enctext_equality_ops DESC NULLS LAST, id NULLS FIRST) INCLUDE (doc, plain) WITH (fillfactor='62') WHERE (plain ~~ '100%x'::text) f f f i'2 t_Space "t_Own er" -1 -1 -1 -1 -1
-index "診療 t".i4: CREATE INDEX i4 ON p USING btree (lower(plain), "生年月日") t f f "t_Own er" 55 -1 -> CREATE INDEX i4 ON p USING btree (lower(plain), "生年月日" encdate_equality_ops) t f f "t_Own er" 55 -1
+index "診療 t".i4: CREATE INDEX i4 ON p USING btree (lower(plain), "生年月日") t f f "t_Own er" of extension 55 -1 -> CREATE INDEX i4 ON p USING btree (lower(plain), "生年月日" encdate_equality_ops) t f f "t_Own er" of extension 55 -1
 index "診療 t".i5: CREATE UNIQUE INDEX i5 ON p USING btree (no3) NULLS NOT DISTINCT WHERE (no3 IS NOT NULL) f f t "t_Own er" -1 -> CREATE UNIQUE INDEX i5 ON p USING btree (no3 enctext_equality_ops) NULLS NOT DISTINCT WHERE (no3 IS NOT NULL) f f t "t_Own er" -1
 index "診療 t".i6: CREATE UNIQUE INDEX i6 ON p USING btree (id, no) f t f "t_Own er" -1 -1 -> CREATE UNIQUE INDEX i6 ON p USING btree (id, no enctext_equality_ops) f t f "t_Own er" -1 -1$$, 'indexes, with CLUSTER mark, replica identity, comments, tablespace');
 SELECT is(t.differences('{statistics}'), $$statistics st 1: CREATE STATISTICS "診療 t"."st 1" (ndistinct, mcv) ON clinic, "Na""me", plain FROM p "t_Own er" 33 st -> CREATE STATISTICS "診療 t"."st 1" (ndistinct, mcv) ON clinic, plain FROM p "t_Own er" 33 st
