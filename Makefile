@@ -32,6 +32,12 @@ SQL_PARTS = \
 	src/rekey/shred.sql \
 	src/rekey/compromise.sql \
 	src/rekey/report.sql \
+	src/protect/plan_columns.sql \
+	src/protect/plan_indexes.sql \
+	src/protect/plan_constraints.sql \
+	src/protect/plan_dependants.sql \
+	src/protect/plan_views.sql \
+	src/protect/plan.sql \
 	src/protect/job.sql \
 	src/protect/steps.sql \
 	src/protect/protect.sql \

@@ -12,6 +12,7 @@ CREATE TABLE phi.protect_job (
   replacements  jsonb NOT NULL,
   isolate       boolean NOT NULL,
   lock_timeout  interval NOT NULL,
+  time_zone     text NOT NULL DEFAULT current_setting('timezone'),
   plan          jsonb NOT NULL,
   key           oid NOT NULL,
   state         text NOT NULL DEFAULT 'running'

@@ -8,12 +8,15 @@ AS $$
 DECLARE
   todo record;
   owner oid := (SELECT c.relowner FROM pg_class c WHERE c.oid = work.relid);
-  caller oid := phi.calling_role();
+  role oid;
 BEGIN
-  FOR todo IN SELECT * FROM phi.plan_steps(work.plan, phases) LOOP
-    /* A change of types has the table's constraints prepared, which may be anybody's code. */
-    PERFORM phi.run_command(todo.statement, CASE todo.phase WHEN 'alter' THEN owner ELSE caller END, todo.phase = 'alter')
-    WHERE todo.statement IS NOT NULL;
+  FOR todo IN SELECT * FROM phi.steps_of(work.plan, phases) s WHERE s.statement IS NOT NULL LOOP
+    /*
+     * A change of types has the table's constraints prepared, which may be anybody's
+     * code. phi.isolate() is ours. All else the caller could do himself.
+     */
+    role := CASE todo.phase WHEN 'alter' THEN owner WHEN 'late' THEN current_user::regrole ELSE phi.calling_role() END;
+    PERFORM phi.run_command(todo.statement, role, todo.phase = 'alter');
   END LOOP;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.run_steps(phi.protect_job, text[]) FROM PUBLIC;
@@ -32,14 +35,11 @@ BEGIN
   PERFORM phi.run_steps(work, '{before,alter,after}');
   SELECT coalesce(array_agg(c.oid ORDER BY p.number), '{}') AS indexes,
          coalesce(array_agg(phi.shadow_index(work, p.number) ORDER BY p.number), '{}') AS copies INTO pairs
-  FROM (SELECT s.*, row_number() OVER () AS number FROM phi.plan_steps(work.plan, '{index}') s) p
+  FROM (SELECT s.*, row_number() OVER () AS number FROM phi.steps_of(work.plan, '{index}') s) p
   JOIN (SELECT c.oid, c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = work.relid) c ON c.relname = p.object;
   PERFORM phi.swap_files(work.relid, work.shadow, pairs.indexes, pairs.copies);
   PERFORM phi.drop_shadow(work);
   PERFORM phi.settle_table(work.relid);
-  IF work.isolate THEN
-    PERFORM phi.isolate(work.relid, work.clinic_column);
-  END IF;
   PERFORM phi.run_steps(work, '{late}');
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.swap_table(phi.protect_job) FROM PUBLIC;
@@ -188,6 +188,8 @@ BEGIN
       HINT = 'The view phi.protect_progress shows how far it is; cancel the CALL there to stop it.';
   END IF;
   PERFORM set_config('phi.clinic', '', true);
+  PERFORM set_config('default_tablespace', '', true);
+  PERFORM set_config('timezone', work.time_zone, true);
   PERFORM set_config('lock_timeout', (extract(epoch FROM work.lock_timeout) * 1000)::int::text, true);
   BEGIN
     nap := phi.run_phase(work);

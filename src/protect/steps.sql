@@ -53,7 +53,7 @@ REVOKE EXECUTE ON FUNCTION phi.compute_plan(text, oid, name, jsonb, jsonb, boole
 COMMENT ON FUNCTION phi.compute_plan(text, oid, name, jsonb, jsonb, boolean) IS
   'What phi.protect_plan() or phi.unprotect_plan() says now, as an array of its rows; internal to phi.protect';
 
-CREATE FUNCTION phi.plan_steps(plan jsonb, phases text[])
+CREATE FUNCTION phi.steps_of(plan jsonb, phases text[])
   RETURNS TABLE (step int, phase text, object text, statement text, note text)
   LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -61,14 +61,14 @@ BEGIN ATOMIC
   FROM jsonb_to_recordset(plan) AS p(step int, phase text, object text, statement text, note text)
   WHERE p.phase = ANY (phases) ORDER BY array_position(phases, p.phase), p.step;
 END;
-REVOKE EXECUTE ON FUNCTION phi.plan_steps(jsonb, text[]) FROM PUBLIC;
-COMMENT ON FUNCTION phi.plan_steps(jsonb, text[]) IS 'The rows of a plan that are of these phases, phase after phase; internal to phi.protect';
+REVOKE EXECUTE ON FUNCTION phi.steps_of(jsonb, text[]) FROM PUBLIC;
+COMMENT ON FUNCTION phi.steps_of(jsonb, text[]) IS 'The rows of a plan that are of these phases, phase after phase; internal to phi.protect';
 
 CREATE FUNCTION phi.require_no_problem(plan jsonb) RETURNS void
   LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  problems text[] := ARRAY(SELECT concat_ws(': ', p.object, p.note) FROM phi.plan_steps(plan, '{problem}') p);
+  problems text[] := ARRAY(SELECT concat_ws(': ', p.object, p.note) FROM phi.steps_of(plan, '{problem}') p);
 BEGIN
   IF problems <> '{}' THEN
     RAISE EXCEPTION USING
@@ -106,7 +106,7 @@ BEGIN
   work.plan := phi.compute_plan(work.kind, work.relid, work.clinic_column, work.columns, work.replacements, work.isolate);
   PERFORM phi.require_no_problem(work.plan);
   work.shadow := phi.make_shadow(work.relid, 'phi_shadow_' || work.job);
-  EXECUTE (SELECT format('ALTER TABLE %s %s', work.shadow::regclass, phi.type_changes(p.statement)) FROM phi.plan_steps(work.plan, '{alter}') p);
+  EXECUTE (SELECT format('ALTER TABLE %s %s', work.shadow::regclass, phi.type_changes(p.statement)) FROM phi.steps_of(work.plan, '{alter}') p);
   IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = work.relid AND t.tgname = trigger_name) THEN
     EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION phi.log_change(%L, %L)',
                    trigger_name, work.relid::regclass, work.job,
@@ -185,18 +185,13 @@ REVOKE EXECUTE ON FUNCTION phi.shadow_index(phi.protect_job, bigint) FROM PUBLIC
 COMMENT ON FUNCTION phi.shadow_index(phi.protect_job, bigint) IS
   'The shadow''s n-th index, in the order of the plan; number 0 is the one that finds rows by key; NULL: not built; internal to phi.protect';
 
-CREATE FUNCTION phi.build_index(work phi.protect_job, number bigint, object text, statement text) RETURNS void
-  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  PERFORM set_config('default_tablespace', coalesce((
-    SELECT s.spcname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_tablespace s ON s.oid = c.reltablespace
-    WHERE i.indrelid = work.relid AND c.relname = object), ''), true);
-  PERFORM phi.run_command(format(statement, format('phi_shadow_%s_%s', work.job, number), work.shadow::regclass), phi.calling_role(), false);
-END $$;
-REVOKE EXECUTE ON FUNCTION phi.build_index(phi.protect_job, bigint, text, text) FROM PUBLIC;
-COMMENT ON FUNCTION phi.build_index(phi.protect_job, bigint, text, text) IS
-  'Builds an index of the shadow where the table''s index of that name is; internal to phi.protect';
+CREATE FUNCTION phi.build_index(work phi.protect_job, number bigint, statement text) RETURNS void
+  LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT phi.run_command(format(statement, format('phi_shadow_%s_%s', work.job, number), work.shadow::regclass), phi.calling_role(), false);
+END;
+REVOKE EXECUTE ON FUNCTION phi.build_index(phi.protect_job, bigint, text) FROM PUBLIC;
+COMMENT ON FUNCTION phi.build_index(phi.protect_job, bigint, text) IS 'Builds an index of the shadow; internal to phi.protect';
 
 /* The log as of now; NULL when copying has to begin anew. */
 CREATE FUNCTION phi.sync_shadow(work phi.protect_job, verify boolean DEFAULT false, OUT changes bigint, OUT "rows" bigint) RETURNS record
@@ -225,8 +220,8 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = work.shadow) THEN
     RETURN phi.protect_anew(work);
   ELSIF phi.shadow_index(work, 0) IS NULL THEN
-    PERFORM phi.build_index(work, 0, p.object, regexp_replace(p.statement, '^\s*CREATE\s+UNIQUE\s+INDEX', 'CREATE INDEX', 'i'))
-    FROM phi.plan_steps(work.plan, '{index}') p JOIN pg_class c ON c.relname = p.object WHERE c.oid = work.key;
+    PERFORM phi.build_index(work, 0, regexp_replace(p.statement, '^\s*CREATE\s+UNIQUE\s+INDEX', 'CREATE INDEX', 'i'))
+    FROM phi.steps_of(work.plan, '{index}') p JOIN pg_class c ON c.relname = p.object WHERE c.oid = work.key;
     RETURN 0;
   END IF;
   IF (phi.sync_shadow(work)).changes IS NULL THEN
@@ -244,13 +239,13 @@ AS $$
 DECLARE
   missing record;
 BEGIN
-  SELECT p.number, p.object, p.statement INTO missing
-  FROM (SELECT s.*, row_number() OVER () AS number FROM phi.plan_steps(work.plan, '{index}') s) p
+  SELECT p.number, p.statement INTO missing
+  FROM (SELECT s.*, row_number() OVER () AS number FROM phi.steps_of(work.plan, '{index}') s) p
   WHERE phi.shadow_index(work, p.number) IS NULL ORDER BY p.number LIMIT 1;
   IF missing.number IS NULL THEN
     UPDATE phi.protect_job j SET phase = 'verifying' WHERE j.job = work.job;
   ELSE
-    PERFORM phi.build_index(work, missing.number, missing.object, missing.statement);
+    PERFORM phi.build_index(work, missing.number, missing.statement);
   END IF;
   RETURN 0;
 END $$;

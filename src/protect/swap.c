@@ -120,6 +120,15 @@ index_classes(Relation index)
 														 Anum_pg_index_indclass, &isnull));
 }
 
+/* What an operator class was told, as in gist_trgm_ops(siglen=32). */
+static char *
+class_options(Relation index, int i)
+{
+	Datum		options = get_attoptions(RelationGetRelid(index), i + 1);
+
+	return options == (Datum) 0 ? "" : OidOutputFunctionCall(F_ARRAY_OUT, options);
+}
+
 static bool
 same_columns(Relation index, Relation copy)
 {
@@ -130,7 +139,8 @@ same_columns(Relation index, Relation copy)
 		return false;
 	for (int i = 0; i < a->indnatts; i++)
 	{
-		if (a->indkey.values[i] != b->indkey.values[i])
+		if (a->indkey.values[i] != b->indkey.values[i] ||
+			strcmp(class_options(index, i), class_options(copy, i)) != 0)
 			return false;
 	}
 	for (int i = 0; i < a->indnkeyatts; i++)
