@@ -22,7 +22,8 @@ CREATE TABLE phi.protect_job (
                                  'analyzing', 'cleaning')),
   shadow        oid,
   filenode      oid,
-  fingerprint   text,
+  fingerprint   text NOT NULL,
+  trigger_row   text,
   next_block    bigint NOT NULL DEFAULT 0,
   blocks        bigint NOT NULL DEFAULT 0,
   rows_copied   bigint NOT NULL DEFAULT 0,
@@ -191,20 +192,21 @@ BEGIN ATOMIC
     UNION ALL SELECT format('default %s %s', x.oid, x.xmin) FROM pg_attrdef x JOIN dependent d ON d.oid = x.adrelid
     UNION ALL SELECT format('constraint %s %s', x.oid, x.xmin) FROM pg_constraint x WHERE relation IN (x.conrelid, x.confrelid)
     UNION ALL SELECT format('index %s %s %s', x.indexrelid, x.xmin, c.relname) FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid WHERE x.indrelid = relation
-    UNION ALL SELECT format('trigger %s %s', x.oid, x.xmin) FROM pg_trigger x JOIN dependent d ON d.oid = x.tgrelid
+    UNION ALL SELECT format('trigger %s %s', x.oid, x.xmin) FROM pg_trigger x JOIN dependent d ON d.oid = x.tgrelid WHERE x.tgfoid <> 'phi.log_change'::regproc
     UNION ALL SELECT format('policy %s %s', x.oid, x.xmin) FROM pg_policy x WHERE x.polrelid = relation
     UNION ALL SELECT format('statistics %s %s', x.oid, x.xmin) FROM pg_statistic_ext x WHERE x.stxrelid = relation
     UNION ALL SELECT format('publication %s %s', x.oid, x.xmin) FROM pg_publication_rel x WHERE x.prrelid = relation
     UNION ALL SELECT format('rule %s %s', x.oid, x.xmin) FROM pg_rewrite x JOIN dependent d ON d.oid = x.ev_class
     UNION ALL SELECT format('dependency %s %s %s %s', x.classid, x.objid, x.objsubid, x.refobjsubid) FROM pg_depend x
-      WHERE x.refclassid = 'pg_class'::regclass AND x.refobjid = relation
+      WHERE x.refclassid = 'pg_class'::regclass AND x.refobjid = relation AND NOT (x.classid = 'pg_trigger'::regclass
+        AND EXISTS (SELECT FROM pg_trigger t WHERE t.oid = x.objid AND t.tgfoid = 'phi.log_change'::regproc))
     UNION ALL SELECT format('child %s %s', x.inhrelid, x.inhparent) FROM pg_inherits x WHERE relation IN (x.inhrelid, x.inhparent)
   )
   SELECT md5(string_agg(fact.f, E'\n' ORDER BY fact.f)) FROM fact;
 END;
 REVOKE EXECUTE ON FUNCTION phi.protect_fingerprint(oid) FROM PUBLIC;
 COMMENT ON FUNCTION phi.protect_fingerprint(oid) IS
-  'Hash of what defines a table and what depends on it; internal to phi.protect';
+  'Hash of what defines a table and what depends on it, but for the trigger of a job; internal to phi.protect';
 
 /* Views before what they stand on: the order in which their readers lock. */
 CREATE FUNCTION phi.protect_locks(relation oid) RETURNS oid[]

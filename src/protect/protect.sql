@@ -54,8 +54,8 @@ DECLARE
   began timestamptz := clock_timestamp();
 BEGIN
   PERFORM phi.lock_relations(phi.protect_locks(work.relid));
-  IF work.fingerprint <> phi.protect_fingerprint(work.relid) OR
-     (SELECT count(*) FROM (SELECT FROM phi.protect_change c WHERE c.job = work.job LIMIT 2000) x) >= 2000 THEN
+  PERFORM phi.require_unaltered(work);
+  IF (SELECT count(*) FROM (SELECT FROM phi.protect_change c WHERE c.job = work.job LIMIT 2000) x) >= 2000 THEN
     UPDATE phi.protect_job j SET phase = 'syncing' WHERE j.job = work.job;
     RETURN 0;
   END IF;
@@ -248,6 +248,7 @@ CREATE FUNCTION phi.start_protect(kind text, relation regclass, clinic_column na
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+  fingerprint text := phi.protect_fingerprint(relation);
   plan jsonb;
   converted name[];
   key oid;
@@ -284,8 +285,8 @@ BEGIN
   IF kind = 'unprotect' AND NOT phi.cleared('unprotect', jsonb_build_object('relation', relation::text, 'oid', relation::oid, 'columns', columns), true) THEN
     RETURN NULL;
   END IF;
-  INSERT INTO phi.protect_job (kind, relid, relation, clinic_column, columns, replacements, isolate, lock_timeout, plan, key)
-  VALUES (kind, relation, relation::text, clinic_column, columns, replacements, isolate, lock_timeout, plan, key) RETURNING job INTO new_job;
+  INSERT INTO phi.protect_job (kind, relid, relation, clinic_column, columns, replacements, isolate, lock_timeout, fingerprint, plan, key)
+  VALUES (kind, relation, relation::text, clinic_column, columns, replacements, isolate, lock_timeout, fingerprint, plan, key) RETURNING job INTO new_job;
   RETURN new_job;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.start_protect(text, regclass, name, jsonb, jsonb, boolean, boolean, interval) FROM PUBLIC;

@@ -94,6 +94,30 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.drop_shadow(phi.protect_job) FROM PUBLIC;
 COMMENT ON FUNCTION phi.drop_shadow(phi.protect_job) IS 'Drops a job''s shadow and its log; internal to phi.protect';
 
+/* One that was disabled for a while has missed changes. */
+CREATE FUNCTION phi.protect_trigger(work phi.protect_job) RETURNS text
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT format('%s %s %s', t.oid, t.xmin, t.tgenabled) FROM pg_trigger t
+  WHERE t.tgrelid = work.relid AND t.tgname = 'phi_protect_' || work.job AND t.tgfoid = 'phi.log_change'::regproc;
+END;
+REVOKE EXECUTE ON FUNCTION phi.protect_trigger(phi.protect_job) FROM PUBLIC;
+COMMENT ON FUNCTION phi.protect_trigger(phi.protect_job) IS 'What tells whether a job''s trigger was altered; NULL without a trigger; internal to phi.protect';
+
+CREATE FUNCTION phi.require_unaltered(work phi.protect_job) RETURNS void
+  LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF work.fingerprint <> phi.protect_fingerprint(work.relid) OR work.trigger_row IS DISTINCT FROM phi.protect_trigger(work) THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = format('table %s, or what depends on it, was altered meanwhile', work.relation),
+      HINT = format('CALL phi.cancel_protect(%s), and begin again.', work.job);
+  END IF;
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.require_unaltered(phi.protect_job) FROM PUBLIC;
+COMMENT ON FUNCTION phi.require_unaltered(phi.protect_job) IS 'ERROR 55000 when the plan does not fit the table any more; internal to phi.protect';
+
 CREATE FUNCTION phi.protect_starting(work phi.protect_job) RETURNS int
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -102,12 +126,11 @@ DECLARE
 BEGIN
   /* Waits for those who write: whatever they do afterwards is logged. */
   EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', work.relid::regclass);
+  PERFORM phi.require_unaltered(work);
   PERFORM phi.drop_shadow(work);
-  work.plan := phi.compute_plan(work.kind, work.relid, work.clinic_column, work.columns, work.replacements, work.isolate);
-  PERFORM phi.require_no_problem(work.plan);
   work.shadow := phi.make_shadow(work.relid, 'phi_shadow_' || work.job);
   EXECUTE (SELECT format('ALTER TABLE %s %s', work.shadow::regclass, phi.type_changes(p.statement)) FROM phi.steps_of(work.plan, '{alter}') p);
-  IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = work.relid AND t.tgname = trigger_name) THEN
+  IF work.trigger_row IS NULL THEN
     EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION phi.log_change(%L, %L)',
                    trigger_name, work.relid::regclass, work.job,
                    (SELECT string_agg(k.attnum::text, ' ' ORDER BY k.n)
@@ -115,9 +138,8 @@ BEGIN
                     WHERE i.indexrelid = work.key AND k.n <= i.indnkeyatts));
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', work.relid::regclass, trigger_name);
   END IF;
-  UPDATE phi.protect_job j SET phase = 'copying', plan = work.plan, shadow = work.shadow,
-    filenode = (SELECT c.relfilenode FROM pg_class c WHERE c.oid = work.relid),
-    fingerprint = phi.protect_fingerprint(work.relid), next_block = 0,
+  UPDATE phi.protect_job j SET phase = 'copying', shadow = work.shadow, trigger_row = phi.protect_trigger(work),
+    filenode = (SELECT c.relfilenode FROM pg_class c WHERE c.oid = work.relid), next_block = 0,
     blocks = pg_relation_size(work.relid::regclass) / current_setting('block_size')::int,
     rows_copied = 0, changes_copied = 0, unknown = 0, snapshots = NULL, base_at = NULL
   WHERE j.job = work.job;
@@ -287,12 +309,7 @@ BEGIN
   IF done.changes IS NULL THEN
     RETURN phi.protect_anew(work);
   END IF;
-  IF work.fingerprint <> phi.protect_fingerprint(work.relid) THEN
-    RAISE EXCEPTION USING
-      ERRCODE = 'object_not_in_prerequisite_state',
-      MESSAGE = format('table %s, or what depends on it, was altered meanwhile', work.relation),
-      HINT = format('CALL phi.cancel_protect(%s), and begin again.', work.job);
-  END IF;
+  PERFORM phi.require_unaltered(work);
   IF work.snapshots IS NULL OR older <> '{}' THEN
     UPDATE phi.protect_job j SET snapshots = CASE WHEN work.snapshots IS NULL THEN phi.older_snapshots(NULL) ELSE older END,
       waits_for = CASE WHEN older <> '{}' THEN 'older snapshots: transactions ' || array_to_string(older, ', ') END

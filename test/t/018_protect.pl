@@ -235,9 +235,17 @@ is(sql(q{SELECT (SELECT count(*) FROM pg_trigger WHERE tgname ~ 'phi') + (SELECT
 refused($node, undef, 'CALL phi.resume_protect(1)', '55000', qr/cancelled already/, 'it cannot be resumed');
 is_plain('cancelled');
 
-# A row without a clinic.
+# A row without a clinic, before and meanwhile.
 sql(q{UPDATE patient SET clinic = 'Zanzibar' WHERE id = 19999});
-refused($node, undef, $protect, '55000', qr/(?=.*a row of table public.patient has no known clinic)(?!.*Zanzibar)/s, 'a row of an unknown clinic stops it');
+refused($node, undef, $protect, '55000', qr/(?=.*1 rows name no clinic)(?!.*Zanzibar)/s, 'a row of an unknown clinic is a problem');
+sql(q{UPDATE patient SET clinic = 'a' WHERE id = 19999});
+$blocker->query('BEGIN; LOCK TABLE phi.data_key IN EXCLUSIVE MODE');
+$call = call($protect);
+until_true(q{SELECT count(*) > 0 FROM phi.protect_progress WHERE phase = 'copying' AND tries > 0}, 'copying waits for keys again');
+sql(q{UPDATE patient SET clinic = 'Zanzibar' WHERE id = 19999});
+$blocker->query('COMMIT');
+like(finish($call), qr/(?=.*ERROR:  55000: a row of table public.patient has no known clinic)(?!.*Zanzibar)/s, 'one that comes meanwhile stops the job');
+is(sql(sprintf $progress, q{state || ' ' || error}), 'failed a row of table public.patient has no known clinic (Mend or delete the rows, then CALL phi.resume_protect(2).)', 'which says so');
 sql(q{UPDATE patient SET clinic = 'a' WHERE id = 19999});
 told('cancelled and failed');
 
@@ -277,6 +285,7 @@ crash($call);
 sql('UPDATE slow SET seconds = 0');
 is_plain('killed while swapping');
 is_written('killed four times');
+is(sql('SELECT count(*) > 100 FROM patient WHERE updates > 0'), 't', 'and it has been written to');
 told('killed four times');
 
 # To the end, with a blocker that goes away.
