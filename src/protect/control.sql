@@ -40,7 +40,9 @@ AS $$
 DECLARE
   work phi.protect_job := phi.find_protect(job);
 BEGIN
-  IF work.state IN ('done', 'cancelled') OR to_state = 'running' AND work.state = 'cancelling' THEN
+  IF to_state NOT IN ('running', 'cancelling') THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job can be set running or cancelling';
+  ELSIF work.state IN ('done', 'cancelled') OR to_state = 'running' AND work.state = 'cancelling' THEN
     RAISE EXCEPTION USING
       ERRCODE = 'object_not_in_prerequisite_state',
       MESSAGE = format('job %s is %s', job, CASE work.state WHEN 'cancelling' THEN 'being cancelled' ELSE work.state || ' already' END);
