@@ -183,7 +183,9 @@ rethrow_without_value(PhiConverter *converter, int i, MemoryContext context)
 			(errcode(code),
 			 errmsg("a value of column \"%s\" cannot be converted",
 					NameStr(TupleDescAttr(RelationGetDescr(converter->from), i)->attname)),
-			 errdetail("The value is not shown: it may be patient data.")));
+			 errdetail("It is in the row with ctid (%u,%u). The value is not shown: it may be patient data.",
+					   ItemPointerGetBlockNumberNoCheck(&converter->tid),
+					   ItemPointerGetOffsetNumberNoCheck(&converter->tid))));
 }
 
 static Datum
@@ -308,6 +310,7 @@ phi_convert_row(PhiConverter *converter, TupleTableSlot *row)
 
 	if (converter->clinic_column != 0 && (clinic_id = clinic_of(converter, row)) <= 0)
 		return false;
+	converter->tid = row->tts_tid;
 	slot_getallattrs(row);
 	ExecClearTuple(to);
 	for (int i = 0; i < desc->natts; i++)
@@ -360,6 +363,7 @@ phi_plain_row(PhiConverter *converter, TupleTableSlot *row, bool converted, Stri
 {
 	TupleDesc	desc = RelationGetDescr(converter->from);
 
+	converter->tid = row->tts_tid;
 	slot_getallattrs(row);
 	for (int i = 0; i < desc->natts; i++)
 	{

@@ -8,6 +8,7 @@
 
 #include "executor/tuptable.h"
 #include "lib/stringinfo.h"
+#include "storage/itemptr.h"
 #include "utils/relcache.h"
 
 #include "value/walk.h"
@@ -41,6 +42,7 @@ typedef struct PhiConverter
 	HTAB	   *clinics;		/* by code */
 	bool		check;			/* open again what was sealed, and compare */
 	FmgrInfo	call;			/* where casts find their memory */
+	ItemPointerData tid;		/* of the row at work */
 	TupleTableSlot *slot;		/* the row for the shadow */
 } PhiConverter;
 

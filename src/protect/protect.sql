@@ -98,7 +98,7 @@ BEGIN
     PERFORM phi.rewrite_statistics();
     work.report := work.report || ARRAY[
       'the old files are deleted, and their names at the next CHECKPOINT; what the disk keeps of deleted files is not overwritten',
-      'WAL holds plain values until it is recycled: CHECKPOINT; SELECT pg_switch_wal(); CHECKPOINT; archived WAL and backups until they expire',
+      'WAL holds plain values until its files are deleted: with wal_recycle = off, CHECKPOINT; SELECT pg_switch_wal(); CHECKPOINT; recycled files until they are overwritten, archived WAL and backups until they expire',
       'copies elsewhere are not touched: replicas by logical replication, other tables, materialized views, pg_stat_statements, logs, temporary files'];
   END IF;
   UPDATE phi.protect_job j SET state = 'done', report = work.report, finished_at = clock_timestamp(), snapshots = NULL, waits_for = NULL WHERE j.job = work.job;
@@ -197,7 +197,7 @@ BEGIN
     GET STACKED DIAGNOSTICS error_state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, help = PG_EXCEPTION_HINT, detail = PG_EXCEPTION_DETAIL;
     nap := phi.protect_failed(work, error_state, message, help);
     IF nap IS NULL THEN
-      error := message || CASE WHEN error_state = '55000' AND detail <> '' THEN ': ' || detail ELSE '' END;
+      error := message || CASE WHEN error_state = '55000' AND detail <> '' OR detail LIKE 'It is in the row with ctid %' THEN ': ' || detail ELSE '' END;
       hint := coalesce(nullif(help, ''), format('CALL phi.resume_protect(%s) goes on, CALL phi.cancel_protect(%1$s) removes it.', job));
     END IF;
   END;

@@ -174,14 +174,14 @@ compare_indexes(Relation index, Relation copy, Relation rel, Relation shadow)
 
 /*
  * The file that comes is of another transaction: under wal_level = minimal what
- * is written to it has to be logged.
+ * is written to it has to be logged.  The one that goes is not written any more.
  */
 static void
-swap_notes(Relation one, Relation other)
+forget_new_file(Relation rel)
 {
-	SWAP(SubTransactionId, one->rd_createSubid, other->rd_createSubid);
-	SWAP(SubTransactionId, one->PhiLastNewFile, other->PhiLastNewFile);
-	SWAP(SubTransactionId, one->PhiFirstNewFile, other->PhiFirstNewFile);
+	rel->rd_createSubid = InvalidSubTransactionId;
+	rel->PhiLastNewFile = InvalidSubTransactionId;
+	rel->PhiFirstNewFile = InvalidSubTransactionId;
 }
 
 static void
@@ -231,7 +231,7 @@ swap_files(Oid one, Oid other)
 	if (!OidIsValid(class_one->relfilenode) || !OidIsValid(class_other->relfilenode))
 		elog(ERROR, "relation %u or %u has no file of its own", one, other);
 	swap_classes(class_one, class_other);
-	swap_notes(rel_one, rel_other);
+	forget_new_file(rel_one);
 	CatalogTupleUpdate(classes, &tuple_one->t_self, tuple_one);
 	CatalogTupleUpdate(classes, &tuple_other->t_self, tuple_other);
 	link_toast(class_one->reltoastrelid, one);
