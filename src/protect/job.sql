@@ -52,8 +52,8 @@ COMMENT ON TABLE phi.protect_job IS
 
 /* Written by the trigger phi.log_change(), below the executor: so it has no index. */
 CREATE TABLE phi.protect_change (
-  job int NOT NULL,
-  key bytea NOT NULL
+  job     int NOT NULL,
+  row_key bytea NOT NULL
 );
 COMMENT ON TABLE phi.protect_change IS
   'Keys of rows that were changed while a job of phi.protect_job is at work, until it has copied them again';

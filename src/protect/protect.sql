@@ -36,7 +36,7 @@ BEGIN
   SELECT coalesce(array_agg(c.oid ORDER BY p.number), '{}') AS indexes,
          coalesce(array_agg(phi.shadow_index(work, p.number) ORDER BY p.number), '{}') AS copies INTO pairs
   FROM (SELECT s.*, row_number() OVER () AS number FROM phi.steps_of(work.plan, '{index}') s) p
-  JOIN (SELECT c.oid, c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = work.relid) c ON quote_ident(c.relname) = p.object;
+  JOIN (SELECT c.oid, c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = work.relid) c ON c.relname = p.object;
   PERFORM phi.swap_files(work.relid, work.shadow, pairs.indexes, pairs.copies);
   PERFORM phi.drop_shadow(work);
   PERFORM phi.settle_table(work.relid);

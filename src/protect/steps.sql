@@ -243,7 +243,7 @@ BEGIN
     RETURN phi.protect_anew(work);
   ELSIF phi.shadow_index(work, 0) IS NULL THEN
     PERFORM phi.build_index(work, 0, regexp_replace(p.statement, '^\s*CREATE\s+UNIQUE\s+INDEX', 'CREATE INDEX', 'i'))
-    FROM phi.steps_of(work.plan, '{index}') p JOIN pg_class c ON quote_ident(c.relname) = p.object WHERE c.oid = work.key;
+    FROM phi.steps_of(work.plan, '{index}') p JOIN pg_class c ON c.relname = p.object WHERE c.oid = work.key;
     IF NOT FOUND THEN
       RAISE EXCEPTION USING ERRCODE = 'internal_error', MESSAGE = 'the plan does not have the index that tells rows apart';
     END IF;
