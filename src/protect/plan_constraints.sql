@@ -120,20 +120,20 @@ BEGIN ATOMIC
   )
   SELECT s.* FROM phi.plan_index_notes(relation, columns, replacements, sealing) s
   UNION ALL
-  SELECT 90, 'index', i.new_name, i.statement, NULL FROM i WHERE i.statement IS NOT NULL
+  SELECT 90, 'index', (parse_ident(i.new_name))[1]::name::text, i.statement, NULL FROM i WHERE i.statement IS NOT NULL
   UNION ALL
   SELECT 170, 'before', i.name::text,
          CASE WHEN i.constraint_id IS NOT NULL THEN format('ALTER TABLE %s DROP CONSTRAINT %I', relation, i.name)
               ELSE format('DROP INDEX %s', i.index::regclass) END, NULL
   FROM i WHERE i.touched
   UNION ALL
-  SELECT 310, 'after', i.new_name,
+  SELECT 310, 'after', (parse_ident(i.new_name))[1]::name::text,
          CASE WHEN i.kind = 'x' AND NOT i.is_told
                 THEN format('ALTER TABLE %s ADD CONSTRAINT %I %s', relation, i.name, pg_get_constraintdef(i.constraint_id))
               ELSE format(i.statement, i.new_name, relation) END, NULL
   FROM i WHERE i.touched AND i.statement IS NOT NULL
   UNION ALL
-  SELECT 311, 'after', i.new_name, m, NULL
+  SELECT 311, 'after', i.name::text, m, NULL
   FROM i, phi.plan_index_marks(relation, i.index, phi.index_method(i.index, columns, sealing)) m
   WHERE i.touched AND NOT i.is_told;
 END;
