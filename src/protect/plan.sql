@@ -78,7 +78,8 @@ BEGIN
       RETURN NEXT ROW(2, 'note', clinic_column::text, NULL, 'rows that name no clinic could not be counted: the job will find them')::phi.plan_step;
     END;
     IF isolate THEN
-      RETURN NEXT ROW(3, 'note', relation::text, NULL, 'phi.isolate() follows: only rows of the session''s clinic are shown and accepted')::phi.plan_step;
+      RETURN NEXT ROW(400, 'late', relation::text, format('SELECT phi.isolate(%L, %L)', relation, clinic_column),
+                      'only rows of the session''s clinic are shown and accepted')::phi.plan_step;
     END IF;
   END IF;
   RETURN NEXT ROW(3, 'note', relation::text, NULL, 'sessions need SET phi.clinic and a grant to read and write the columns: others see ciphertext')::phi.plan_step;

@@ -124,12 +124,13 @@ DECLARE
 BEGIN
   PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
   FOR s IN SELECT statement FROM phi.protect_plan('t.patient', 'clinic', '{"name": "identity", "birth": {"class": "identity", "type": "enctimestamptz"}, "weight": {"class": "clinical", "type": "encnumeric"}}', '{"t.copy": "CREATE MATERIALIZED VIEW t.copy AS SELECT id FROM t.patient WITH NO DATA;", "t.of_copy": "CREATE VIEW t.of_copy AS SELECT 1 AS one"}')
-    WHERE phase IN ('problem', 'before', 'alter', 'after') ORDER BY step LOOP
+    WHERE phase IN ('problem', 'before', 'alter', 'after', 'late') ORDER BY step LOOP
     EXECUTE s;
   END LOOP;
   PERFORM set_config('search_path', 'public', true);
 END $do$;
 SELECT is(string_agg(format('%s %s %s', c.oid::regclass, a.attname, a.atttypid::regtype), ', ' ORDER BY c.relname COLLATE "C", attnum), 't.copy id integer, t.names name enctext, t.of_copy one integer, t.whole p t.patient, t.whole j jsonb', 'replaced as told, views of whole rows untouched') FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid AND attnum > 0 WHERE c.oid IN ('t.copy'::regclass, 't.of_copy'::regclass, 't.names'::regclass, 't.whole'::regclass);
+SELECT is(isolated, true, 'and isolated') FROM phi.protected_columns WHERE relation = 't.patient'::regclass AND "column" = 'name';
 SELECT is(t.plan_of('{"name": "identity"}'), 'name: the column is encrypted already', 'not twice');
 SELECT is((SELECT string_agg(note, ' ') FROM phi.unprotect_plan('t.patient', '{id}') WHERE phase = 'problem'), 'the column is not encrypted', 'nor back before');
 SELECT is((SELECT string_agg(note, ' ') FROM phi.unprotect_plan('t.patient', '{name}', jsonb_build_object('name', jsonb_build_object('type', told))) WHERE phase = 'problem' AND object = 'name'), wanted, 'back to ' || told)
