@@ -101,8 +101,8 @@ BEGIN ATOMIC
           WHEN i.is_told THEN format('replaced, as told: %s', pg_get_indexdef(i.index))
           WHEN i.kind = 'u' AND sealing THEN 'the unique constraint becomes a unique index: ON CONFLICT (columns) finds it, ON CONFLICT ON CONSTRAINT does not'
           WHEN i.touched AND i.kind IS DISTINCT FROM 'x' THEN format('was: %s', pg_get_indexdef(i.index)) END),
-    (CASE WHEN i.touched AND NOT i.is_told AND NOT sealing AND i.constraint_id IS NULL
-          THEN format('told as a replacement it can be another: %s', jsonb_build_object(i.name, replace(pg_get_indexdef(i.index), ' USING hash ', ' USING btree '))) END),
+    (CASE WHEN i.touched AND NOT i.is_told AND NOT sealing AND i.constraint_id IS NULL AND m.amname = 'hash'
+          THEN format('stays without order. Told as replacements: %s has one', jsonb_build_object(i.name, replace(pg_get_indexdef(i.index), ' USING hash ', ' USING btree '))) END),
     (CASE WHEN i.touched AND NOT i.is_told AND x.indisclustered AND phi.index_method(i.index, columns, sealing) = 'hash'
           THEN 'the mark of CLUSTER is gone: a hash index has no order' END),
     (CASE WHEN i.touched AND NOT i.is_told AND sealing AND m.amname = 'btree' THEN 'serves searches for equal values, not for ranges, prefixes or an order' END)) v(n)

@@ -192,6 +192,7 @@ DELETE FROM t.plan;
 INSERT INTO t.plan SELECT * FROM phi.unprotect_plan('"診療 t"."Pat ient"', ARRAY(SELECT jsonb_object_keys(:'columns')), '{"Na\"me": {"type": "varchar(40)"}, "kana": {"type": "\"診療 t\".kana"}, "old_doc": {"type": "json"}, "weight": {"type": "numeric(5,2)"}, "visits": {"type": "int"}, "small": {"type": "smallint"}, "at": {"type": "timestamptz(0)"}, "code": {"type": "character(3)"},
   "I 1": "CREATE INDEX \"I 1\" ON \"Pat ient\" (\"Na\"\"me\") WITH (fillfactor = 61, deduplicate_items = off);"}');
 SELECT is(string_agg(note, '; '), NULL, 'no problems on the way back') FROM t.plan WHERE phase = 'problem';
+SELECT is(string_agg(note, ' | '), 'stays without order. Told as replacements: {"i3": "CREATE INDEX i3 ON \"診療 t\".\"Pat ient\" USING btree (code) WITH (fillfactor=''63'')"} has one', 'what a hash index was is not known, and said') FROM t.plan WHERE note ~ 'order';
 SELECT is(t.carry_out(), 'done', 'which can be gone');
 DELETE FROM t.seen WHERE moment = 2;
 INSERT INTO t.seen SELECT 2, * FROM t.facts();
