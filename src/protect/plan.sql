@@ -1,11 +1,15 @@
-/* Rows are read for this one count: with nothing of a user's that could run meanwhile. */
+/*
+ * Rows are read for this one count: with nothing of a user's that could run
+ * meanwhile, and not while writers wait for a job to begin.
+ */
 CREATE FUNCTION phi.rows_of_no_clinic(relation regclass, clinic_column name) RETURNS bigint
   LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp SET constraint_exclusion = off SET row_security = off
 AS $$
 DECLARE
   result bigint;
 BEGIN
-  IF EXISTS (SELECT FROM pg_depend d
+  IF EXISTS (SELECT FROM pg_locks l WHERE l.relation = rows_of_no_clinic.relation::oid AND l.pid = pg_backend_pid() AND l.mode = 'ShareRowExclusiveLock') OR
+     EXISTS (SELECT FROM pg_depend d
              WHERE (d.classid = 'pg_class'::regclass AND d.objid IN (SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = relation)
                     OR d.classid = 'pg_statistic_ext'::regclass AND d.objid IN (SELECT s.oid FROM pg_statistic_ext s WHERE s.stxrelid = relation))
                AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass)) THEN
@@ -17,7 +21,7 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.rows_of_no_clinic(regclass, name) FROM PUBLIC;
 COMMENT ON FUNCTION phi.rows_of_no_clinic(regclass, name) IS
-  'How many rows of a table name no clinic; NULL when planning the count could run functions of the table''s owner; reads the whole table; internal';
+  'How many rows of a table name no clinic; NULL when planning the count could run functions of the table''s owner, or the session keeps writers from the table; reads the whole table; internal';
 
 CREATE FUNCTION phi.plan_table(relation regclass, columns phi.planned_column[]) RETURNS SETOF phi.plan_step
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -68,13 +72,14 @@ BEGIN
       IF n > 0 THEN
         RETURN NEXT ROW(2, 'problem', clinic_column::text, NULL, format('%s rows name no clinic that phi.create_clinic() has made', n))::phi.plan_step;
       ELSIF n IS NULL THEN
-        RETURN NEXT ROW(2, 'note', clinic_column::text, NULL, 'rows that name no clinic were not counted, for functions of others could run: the job will find them')::phi.plan_step;
+        RETURN NEXT ROW(2, 'note', clinic_column::text, NULL, 'rows that name no clinic were not counted: the job will find them')::phi.plan_step;
       END IF;
     EXCEPTION WHEN insufficient_privilege OR wrong_object_type THEN
       RETURN NEXT ROW(2, 'note', clinic_column::text, NULL, 'rows that name no clinic could not be counted: the job will find them')::phi.plan_step;
     END;
     IF isolate THEN
-      RETURN NEXT ROW(400, 'late', relation::text, format('SELECT phi.isolate(%L, %L)', relation, clinic_column), 'rows of the session''s clinic only')::phi.plan_step;
+      RETURN NEXT ROW(400, 'late', relation::text, format('SELECT phi.isolate(%L, %L)', relation, clinic_column),
+                      'only rows of the session''s clinic are shown and accepted')::phi.plan_step;
     END IF;
   END IF;
   RETURN NEXT ROW(3, 'note', relation::text, NULL, 'sessions need SET phi.clinic and a grant to read and write the columns: others see ciphertext')::phi.plan_step;
@@ -108,14 +113,17 @@ COMMENT ON FUNCTION phi.plan_replacements(regclass, phi.planned_column[], jsonb,
   'What is wrong with the replacements as told; internal';
 
 /*
- * The statements are run with the rights of a superuser: so a table's owner may
- * have done by them what he could do himself, and tell no statement but of an
- * index, which the server makes with the rights of the table's owner.
+ * A plan that its caller's rights do not suffice for would fail in its last
+ * moments. Who is no superuser may replace nothing but indexes, so that it does
+ * not matter with whose rights the rest is done.
  */
 CREATE FUNCTION phi.plan_rights(relation regclass, columns phi.planned_column[], replacements jsonb) RETURNS SETOF phi.plan_step
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-  WITH o (owner, object) AS (
+  WITH u AS (
+    SELECT u.oid FROM pg_roles u
+    WHERE u.rolname = CASE current_setting('role') WHEN 'none' THEN session_user ELSE current_setting('role') END AND NOT u.rolsuper
+  ), o (owner, object) AS (
     SELECT c.relowner, c.oid::regclass::text FROM pg_class c
     WHERE c.oid = relation
        OR c.oid IN (SELECT v.view FROM phi.planned_views(relation, columns) v)
@@ -129,18 +137,23 @@ BEGIN ATOMIC
     SELECT s.stxowner, s.stxname FROM pg_statistic_ext s WHERE s.stxrelid = relation
   )
   SELECT 8, 'problem', o.object, NULL, format('%s belongs to %s: a superuser must convert the table', o.object, o.owner::regrole)
-  FROM o JOIN pg_roles u ON u.rolname = session_user
-  WHERE NOT u.rolsuper AND NOT pg_has_role(u.oid, o.owner, 'USAGE')
+  FROM o JOIN u ON NOT pg_has_role(u.oid, o.owner, 'USAGE')
+  UNION ALL
+  SELECT DISTINCT 8, 'problem', c.oid::regclass::text, NULL, format('%s has grants that were not made by its owner: a superuser must convert the table', c.oid::regclass)
+  FROM u, phi.planned_views(relation, columns) v JOIN pg_class c ON c.oid = v.view,
+       LATERAL (SELECT a.grantor FROM aclexplode(c.relacl) a
+                UNION SELECT x.grantor FROM pg_attribute a, aclexplode(a.attacl) x WHERE a.attrelid = c.oid) g
+  WHERE g.grantor <> c.relowner
   UNION ALL
   SELECT 9, 'problem', r.key, NULL, 'a superuser must tell this replacement: others may replace indexes, or drop'
-  FROM jsonb_each(CASE jsonb_typeof(replacements) WHEN 'object' THEN replacements END) r JOIN pg_roles u ON u.rolname = session_user
-  WHERE NOT u.rolsuper AND jsonb_typeof(r.value) = 'string' AND phi.told_index(r.value #>> '{}') IS NULL;
+  FROM jsonb_each(CASE jsonb_typeof(replacements) WHEN 'object' THEN replacements END) r, u
+  WHERE jsonb_typeof(r.value) = 'string' AND phi.told_index(r.value #>> '{}') IS NULL;
 END;
 REVOKE EXECUTE ON FUNCTION phi.plan_rights(regclass, phi.planned_column[], jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION phi.plan_rights(regclass, phi.planned_column[], jsonb) IS
-  'What the session''s user could not have done himself; internal';
+  'What the caller, after SET ROLE, could not have done himself; internal';
 
-CREATE FUNCTION phi.plan_steps(relation regclass, columns phi.planned_column[], replacements jsonb, sealing boolean) RETURNS SETOF phi.plan_step
+CREATE FUNCTION phi.planned_steps(relation regclass, columns phi.planned_column[], replacements jsonb, sealing boolean) RETURNS SETOF phi.plan_step
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
   WITH known AS (
@@ -156,8 +169,8 @@ BEGIN ATOMIC
   UNION ALL SELECT s.* FROM known k, phi.plan_obstacles(relation, k.columns) s
   UNION ALL SELECT s.* FROM known k, phi.plan_views(relation, k.columns, replacements, sealing) s;
 END;
-REVOKE EXECUTE ON FUNCTION phi.plan_steps(regclass, phi.planned_column[], jsonb, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION phi.plan_steps(regclass, phi.planned_column[], jsonb, boolean) IS
+REVOKE EXECUTE ON FUNCTION phi.planned_steps(regclass, phi.planned_column[], jsonb, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION phi.planned_steps(regclass, phi.planned_column[], jsonb, boolean) IS
   'All steps of a conversion but those about clinics; internal';
 
 CREATE FUNCTION phi.protect_plan(relation regclass, clinic_column name, columns jsonb, replacements jsonb DEFAULT '{}', isolate boolean DEFAULT true)
@@ -168,7 +181,7 @@ BEGIN ATOMIC
     SELECT array_agg(c ORDER BY c.attnum) AS columns FROM phi.columns_to_seal(relation, columns) c
   ), s AS (
     SELECT s.*, row_number() OVER () AS n
-    FROM (SELECT p.* FROM c, phi.plan_steps(relation, c.columns, coalesce(replacements, '{}'), true) p
+    FROM (SELECT p.* FROM c, phi.planned_steps(relation, c.columns, coalesce(replacements, '{}'), true) p
           UNION ALL SELECT p.* FROM c, phi.plan_clinic(relation, clinic_column, c.columns, isolate) p) s
   )
   SELECT row_number() OVER (ORDER BY o.place, s.rank, s.n)::int, s.phase, s.object, s.statement, s.note
@@ -186,7 +199,7 @@ BEGIN ATOMIC
   WITH c AS (
     SELECT array_agg(c ORDER BY c.attnum) AS columns FROM phi.columns_to_open(relation, columns, coalesce(replacements, '{}')) c
   ), s AS (
-    SELECT p.*, row_number() OVER () AS n FROM c, phi.plan_steps(relation, c.columns, coalesce(replacements, '{}'), false) p
+    SELECT p.*, row_number() OVER () AS n FROM c, phi.planned_steps(relation, c.columns, coalesce(replacements, '{}'), false) p
   )
   SELECT row_number() OVER (ORDER BY o.place, s.rank, s.n)::int, s.phase, s.object, s.statement, s.note
   FROM s, array_position(ARRAY['problem', 'note', 'index', 'before', 'alter', 'after', 'late'], s.phase) o(place)

@@ -163,14 +163,15 @@ BEGIN ATOMIC
          string_agg(CASE WHEN x.atthasdef THEN format('ALTER COLUMN %I DROP DEFAULT, ', x.name) ELSE '' END ||
                     format('ALTER COLUMN %I TYPE %s%s USING NULL', x.name, x.new_type,
                            CASE WHEN x.attcollation <> x.typcollation AND x.encrypted = 'enctext'::regtype
-                             THEN ' COLLATE ' || x.attcollation::regcollation ELSE '' END), ', ' ORDER BY x.attnum), NULL
+                             THEN ' COLLATE ' || x.attcollation::regcollation ELSE '' END), ', ' ORDER BY x.attnum)
+         /* Here, for what it looks at may be code of the owner's, with whose rights this statement is run. */
+         || coalesce(string_agg(format(', ALTER COLUMN %I SET NOT NULL', x.name), '' ORDER BY x.attnum) FILTER (WHERE x.not_null), ''), NULL
   FROM c x HAVING count(*) > 0
   UNION ALL
   SELECT 300, 'after', x.name::text, x.prefix || s.part, s.note
   FROM c x, LATERAL (VALUES
     (x.default_value IS NOT NULL, 'SET DEFAULT ' || x.default_value,
      CASE WHEN x.adbin IS NULL THEN 'the default was the domain''s' END),
-    (x.not_null, 'SET NOT NULL', 'the domain''s'),
     (x.attstorage <> x.typstorage, 'SET STORAGE ' ||
      CASE x.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'm' THEN 'MAIN' WHEN 'e' THEN 'EXTERNAL' ELSE 'EXTENDED' END, NULL),
     (x.attcompression <> '', 'SET COMPRESSION ' || CASE x.attcompression WHEN 'l' THEN 'lz4' ELSE 'pglz' END, NULL)) s(needed, part, note)

@@ -101,8 +101,8 @@ BEGIN ATOMIC
           WHEN i.is_told THEN format('replaced, as told: %s', pg_get_indexdef(i.index))
           WHEN i.kind = 'u' AND sealing THEN 'the unique constraint becomes a unique index: ON CONFLICT (columns) finds it, ON CONFLICT ON CONSTRAINT does not'
           WHEN i.touched AND i.kind IS DISTINCT FROM 'x' THEN format('was: %s', pg_get_indexdef(i.index)) END),
-    (CASE WHEN i.touched AND NOT i.is_told AND NOT sealing AND i.constraint_id IS NULL
-          THEN format('told as a replacement it can be another: %s', jsonb_build_object(i.name, replace(pg_get_indexdef(i.index), ' USING hash ', ' USING btree '))) END),
+    (CASE WHEN i.touched AND NOT i.is_told AND NOT sealing AND i.constraint_id IS NULL AND m.amname = 'hash'
+          THEN format('stays without order. Told as replacements: %s has one', jsonb_build_object(i.name, replace(pg_get_indexdef(i.index), ' USING hash ', ' USING btree '))) END),
     (CASE WHEN i.touched AND NOT i.is_told AND x.indisclustered AND phi.index_method(i.index, columns, sealing) = 'hash'
           THEN 'the mark of CLUSTER is gone: a hash index has no order' END),
     (CASE WHEN i.touched AND NOT i.is_told AND sealing AND m.amname = 'btree' THEN 'serves searches for equal values, not for ranges, prefixes or an order' END)) v(n)
@@ -120,20 +120,20 @@ BEGIN ATOMIC
   )
   SELECT s.* FROM phi.plan_index_notes(relation, columns, replacements, sealing) s
   UNION ALL
-  SELECT 90, 'index', i.new_name, i.statement, NULL FROM i WHERE i.statement IS NOT NULL
+  SELECT 90, 'index', (parse_ident(i.new_name))[1]::name::text, i.statement, NULL FROM i WHERE i.statement IS NOT NULL
   UNION ALL
   SELECT 170, 'before', i.name::text,
          CASE WHEN i.constraint_id IS NOT NULL THEN format('ALTER TABLE %s DROP CONSTRAINT %I', relation, i.name)
               ELSE format('DROP INDEX %s', i.index::regclass) END, NULL
   FROM i WHERE i.touched
   UNION ALL
-  SELECT 310, 'after', i.new_name,
+  SELECT 310, 'after', (parse_ident(i.new_name))[1]::name::text,
          CASE WHEN i.kind = 'x' AND NOT i.is_told
                 THEN format('ALTER TABLE %s ADD CONSTRAINT %I %s', relation, i.name, pg_get_constraintdef(i.constraint_id))
               ELSE format(i.statement, i.new_name, relation) END, NULL
   FROM i WHERE i.touched AND i.statement IS NOT NULL
   UNION ALL
-  SELECT 311, 'after', i.new_name, m, NULL
+  SELECT 311, 'after', i.name::text, m, NULL
   FROM i, phi.plan_index_marks(relation, i.index, phi.index_method(i.index, columns, sealing)) m
   WHERE i.touched AND NOT i.is_told;
 END;

@@ -1,31 +1,45 @@
-/* By GRANT alone, grants that others than the owner made would become the owner's. */
+/*
+ * Granted to everybody, for it does nothing that its caller could not do. By
+ * GRANT alone, what others than the owner granted would become the owner's; a
+ * superuser writes the catalogue, after GRANT has noted the roles elsewhere.
+ */
 CREATE FUNCTION phi.restore_grants(relation regclass, grants aclitem[], column_grants jsonb) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+  owner oid := (SELECT c.relowner FROM pg_class c WHERE c.oid = relation);
+  wanted aclitem[] := CASE WHEN grants IS NULL THEN acldefault('r', owner) WHEN cardinality(grants) > 0 THEN grants END;
   item record;
 BEGIN
+  /* GRANT only warns. */
+  IF pg_has_role(owner, 'USAGE') IS NOT TRUE THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('must be owner of %s', relation);
+  END IF;
   FOR item IN
-    SELECT a.grantee FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = relation AND a.grantee <> c.relowner
-    UNION SELECT c.relowner FROM pg_class c WHERE c.oid = relation AND cardinality(grants) = 0
+    SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee
+    FROM pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', owner))) a WHERE c.oid = relation
   LOOP
-    EXECUTE format('REVOKE ALL ON %s FROM %s CASCADE', relation, CASE item.grantee WHEN 0 THEN 'PUBLIC' ELSE item.grantee::regrole::text END);
+    EXECUTE format('REVOKE ALL ON %s FROM %s CASCADE', relation, item.grantee);
   END LOOP;
-  /* These note in pg_shdepend which roles are named. */
   FOR item IN
-    SELECT a.grantee, a.privilege_type, NULL AS attname FROM aclexplode(CASE WHEN cardinality(grants) > 0 THEN grants END) a
-    UNION SELECT a.grantee, a.privilege_type, c.key FROM jsonb_each_text(column_grants) c, aclexplode(c.value::aclitem[]) a
+    SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee, a.privilege_type, a.attname,
+           bool_or(a.is_grantable) AND a.grantee <> owner AS is_grantable
+    FROM (SELECT x.*, NULL AS attname FROM aclexplode(wanted) x
+          UNION ALL SELECT x.*, c.key FROM jsonb_each_text(column_grants) c, aclexplode(c.value::aclitem[]) x) a
+    GROUP BY a.grantee, a.privilege_type, a.attname
   LOOP
-    EXECUTE format('GRANT %s%s ON %s TO %s', item.privilege_type, ' (' || quote_ident(item.attname) || ')', relation,
-                   CASE item.grantee WHEN 0 THEN 'PUBLIC' ELSE item.grantee::regrole::text END);
+    EXECUTE format('GRANT %s%s ON %s TO %s%s', item.privilege_type, ' (' || quote_ident(item.attname) || ')', relation, item.grantee,
+                   CASE WHEN item.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
   END LOOP;
-  UPDATE pg_class c SET relacl = grants WHERE c.oid = relation AND c.relacl::text IS DISTINCT FROM grants::text;
-  UPDATE pg_attribute a SET attacl = g.value::aclitem[] FROM jsonb_each_text(column_grants) g
-  WHERE a.attrelid = relation AND a.attname = g.key AND a.attacl::text IS DISTINCT FROM g.value;
+  IF (SELECT u.rolsuper FROM pg_roles u WHERE u.rolname = current_user) THEN
+    UPDATE pg_class c SET relacl = grants WHERE c.oid = relation AND (grants IS NULL OR cardinality(grants) > 0);
+    UPDATE pg_attribute a SET attacl = g.value::aclitem[] FROM jsonb_each_text(column_grants) g WHERE a.attrelid = relation AND a.attname = g.key;
+  END IF;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.restore_grants(regclass, aclitem[], jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phi.restore_grants(regclass, aclitem[], jsonb) TO PUBLIC;
 COMMENT ON FUNCTION phi.restore_grants(regclass, aclitem[], jsonb) IS
-  'Gives a view that was made again the grants it had, with their grantors, and no others; a superuser''s; internal';
+  'Gives a view that was made again the grants it had and no others; when a superuser runs it, with their grantors; NULL: what its owner has by default. ERROR 42501 for who does not own it; internal';
 
 /* Views on the columns and on those views, the deepest last. */
 CREATE FUNCTION phi.planned_views(relation regclass, columns phi.planned_column[], OUT view oid, OUT depth int, OUT kind "char") RETURNS SETOF record

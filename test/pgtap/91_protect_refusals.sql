@@ -16,7 +16,11 @@ CREATE FUNCTION t.mild(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RET
 CREATE INDEX mild ON t.patient (id) WHERE id > t.mild(1);
 SELECT is(t.plan_of('{"name": "identity"}'), NULL, 'rows are not counted where planning that could run a function of the owner''s');
 SELECT alike(t.plan_of('{"name": "identity"}', of_phase => 'note'), '%rows that name no clinic were not counted%', 'which is said');
-DROP INDEX t.mild; DELETE FROM t.patient;
+DROP INDEX t.mild;
+SELECT is(t.plan_of('{"name": "identity"}'), 'clinic: 2 rows name no clinic that phi.create_clinic() has made', 'without it they are');
+LOCK TABLE t.patient IN SHARE ROW EXCLUSIVE MODE;
+SELECT alike(t.plan_of('{"name": "identity"}', of_phase => 'note'), '%rows that name no clinic were not counted%', 'nor are they while writers wait');
+DELETE FROM t.patient;
 
 -- Columns.
 SELECT is(t.plan_of(columns::jsonb), wanted, 'columns: ' || columns) FROM (VALUES
@@ -60,8 +64,8 @@ of_men: index of_men has an expression or condition on the column. Told as repla
 SELECT is(t.plan_of('{"name": "identity", "chart": "clinical", "gender": "identity"}', '{"by_chart": null, "by_lower": "create index \"by % na\"\"me\" on patient using hash (name) WHERE id % 2 = 0;", "of_men": "CREATE INDEX of_men ON t.patient (id)"}', of_phase => p), wanted, 'told, ' || p) FROM (VALUES
   ('problem', NULL),
   ('before', E'by_chart: DROP INDEX t.by_chart\nby_lower: DROP INDEX t.by_lower\nof_men: DROP INDEX t.of_men'),
-  ('index', E'"by % na""me": CREATE INDEX %s ON %s using hash (name) WHERE id %% 2 = 0\nof_men: CREATE INDEX %s ON %s (id)\npatient_pkey: CREATE UNIQUE INDEX %s ON %s USING btree (id pg_catalog.int4_ops)'),
-  ('after', E'"by % na""me": CREATE INDEX "by % na""me" ON t.patient using hash (name) WHERE id % 2 = 0\nof_men: CREATE INDEX of_men ON t.patient (id)')) v(p, wanted);
+  ('index', E'by % na"me: CREATE INDEX %s ON %s using hash (name) WHERE id %% 2 = 0\nof_men: CREATE INDEX %s ON %s (id)\npatient_pkey: CREATE UNIQUE INDEX %s ON %s USING btree (id pg_catalog.int4_ops)'),
+  ('after', E'by % na"me: CREATE INDEX "by % na""me" ON t.patient using hash (name) WHERE id % 2 = 0\nof_men: CREATE INDEX of_men ON t.patient (id)')) v(p, wanted);
 SELECT alike(t.plan_of('{"name": "identity"}', jsonb_build_object('by_lower', told)), '%the replacement of by_lower is not one CREATE INDEX statement of a named index%', 'not taken: ' || told)
 FROM unnest(ARRAY['DROP TABLE t.patient', 'CREATE INDEX ON t.patient (id)', 'CREATE INDEX by_lower ON t.patient (id); DROP TABLE t.patient', 'CREATE TABLE x (CREATE INDEX i ON t (id))', '', 'CREATE INDEX CONCURRENTLY x ON t.patient (id)']) told;
 SELECT alike(t.plan_of('{"name": "identity"}', told), wanted, 'not taken: ' || told::text) FROM (VALUES
@@ -125,7 +129,7 @@ BEGIN
   END LOOP;
   PERFORM set_config('search_path', 'public', true);
 END $do$;
-SELECT is(string_agg(format('%s %s %s', c.oid::regclass, a.attname, a.atttypid::regtype), ', ' ORDER BY c.relname COLLATE "C", attnum), 't.copy id integer, t.names name enctext, t.of_copy one integer, t.whole p t.patient, t.whole j jsonb', 'replaced as told, isolated, views of whole rows untouched') FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid AND attnum > 0 WHERE c.oid IN ('t.copy'::regclass, 't.of_copy'::regclass, 't.names'::regclass, 't.whole'::regclass);
+SELECT is(string_agg(format('%s %s %s', c.oid::regclass, a.attname, a.atttypid::regtype), ', ' ORDER BY c.relname COLLATE "C", attnum), 't.copy id integer, t.names name enctext, t.of_copy one integer, t.whole p t.patient, t.whole j jsonb', 'replaced as told, views of whole rows untouched') FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid AND attnum > 0 WHERE c.oid IN ('t.copy'::regclass, 't.of_copy'::regclass, 't.names'::regclass, 't.whole'::regclass);
 SELECT is(isolated, true, 'and isolated') FROM phi.protected_columns WHERE relation = 't.patient'::regclass AND "column" = 'name';
 SELECT is(t.plan_of('{"name": "identity"}'), 'name: the column is encrypted already', 'not twice');
 SELECT is((SELECT string_agg(note, ' ') FROM phi.unprotect_plan('t.patient', '{id}') WHERE phase = 'problem'), 'the column is not encrypted', 'nor back before');
@@ -141,9 +145,19 @@ SELECT is(t.plan_of('{"name": "identity"}', relation => 't.own'), NULL, 'a super
 CREATE FUNCTION t.plan_of_owner(replacements jsonb) RETURNS text SECURITY DEFINER LANGUAGE sql AS $$ SELECT t.plan_of('{"name": "identity"}', replacements, relation => 't.own') $$;
 SELECT is(t.run('t_owner', '', 'SELECT t.plan_of_owner(''{}'')'), 't.theirs: t.theirs belongs to t_third: a superuser must convert the table', 'another''s view');
 ALTER VIEW t.theirs OWNER TO t_owner;
+GRANT SELECT ON t.theirs TO t_third WITH GRANT OPTION; SET LOCAL ROLE t_third; GRANT SELECT ON t.theirs TO t_nobody; RESET ROLE;
+SELECT is(t.run('t_owner', '', 'SELECT t.plan_of_owner(''{}'')'), 't.theirs: t.theirs has grants that were not made by its owner: a superuser must convert the table', 'another''s grants');
+REVOKE SELECT ON t.theirs FROM t_third CASCADE; GRANT SELECT ON t.theirs TO t_third WITH GRANT OPTION; GRANT UPDATE (name) ON t.theirs TO t_nobody; REVOKE DELETE ON t.theirs FROM t_owner;
 SELECT is(t.run('t_owner', '', 'SELECT t.plan_of_owner(''{}'')'), NULL, 'his own');
 SELECT is(t.run('t_owner', '', $$SELECT t.plan_of_owner('{"own_name": "CREATE INDEX i ON own (id)"}')$$), NULL, 'he may replace an index');
 SELECT is(t.run('t_owner', '', $$SELECT t.plan_of_owner('{"t.theirs": "CREATE VIEW x AS SELECT 1"}')$$), 't.theirs: a superuser must tell this replacement: others may replace indexes, or drop', 'but nothing else');
+CREATE TABLE t.acl AS SELECT c.oid::regclass::text AS view, x.*, '' AS col FROM pg_class c, aclexplode(c.relacl) x WHERE c.oid = 't.theirs'::regclass
+  UNION ALL SELECT 't.theirs', x.*, a.attname FROM pg_attribute a, aclexplode(a.attacl) x WHERE a.attrelid = 't.theirs'::regclass;
+SELECT is(t.run('t_owner', '', VARIADIC ARRAY(SELECT statement FROM phi.protect_plan('t.own', 'clinic', '{"name": "identity"}') WHERE phase IN ('before', 'alter', 'after') ORDER BY step)), '', 'he can carry it out');
+SELECT is(format_type(atttypid, atttypmod), 'enctext(identity)', 'to the end') FROM pg_attribute WHERE attrelid = 't.theirs'::regclass AND attname = 'name';
+SELECT bag_eq('TABLE t.acl', $$SELECT c.oid::regclass::text, x.*, '' FROM pg_class c, aclexplode(c.relacl) x WHERE c.oid = 't.theirs'::regclass
+  UNION ALL SELECT 't.theirs', x.*, a.attname FROM pg_attribute a, aclexplode(a.attacl) x WHERE a.attrelid = 't.theirs'::regclass$$, 'and with the same grants');
+SELECT is(t.run('t_owner', '', 'SELECT phi.restore_grants(''t.patient'', ''{t_owner=r/t_owner}'', ''{}'')'), 'ERROR 42501', 'grants on what is another''s cannot be restored');
 SELECT is(t.run('t_owner', '', $$SELECT phi.protect_plan('t.own', 'clinic', '{"name": "identity"}')$$), 'ERROR 42501', 'a plan is for whom it is granted');
 SELECT * FROM finish();
 ROLLBACK;
