@@ -198,7 +198,7 @@ phi_has_cast_results(Query *query)
 {
 	ListCell   *cell;
 
-	foreach(cell, query->targetList)
+	foreach(cell, query->commandType == CMD_SELECT ? query->targetList : query->returningList)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, cell);
 		FuncExpr   *cast = (FuncExpr *) entry->expr;
