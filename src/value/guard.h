@@ -8,6 +8,7 @@
 #include "catalog/objectaddress.h"
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
+#include "nodes/pathnodes.h"
 #include "session/session.h"
 
 /*
@@ -26,6 +27,12 @@ extern bool phi_check_updates(PlannedStmt *plan);
 extern void phi_check_ordered_indexes(PlannedStmt *plan, PlanState *state);
 extern void phi_check_ordered_indexes_of(Oid relid);
 extern void phi_refuse_ordered_index(void) pg_attribute_noreturn();
+
+/* Whether a btree operator family is that of the type's equality class. */
+extern bool phi_is_equality_family(Oid family, Oid type);
+
+/* Tells the planner that indexes of the equality class have no order; see order.c. */
+extern void phi_hide_index_order(RelOptInfo *rel);
 
 /* Whether a table or composite type has columns of encrypted types. */
 extern bool phi_has_encrypted_columns(Oid relid);

@@ -5,7 +5,9 @@
 #include "postgres.h"
 
 #include "access/transam.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_opfamily.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "port/pg_bswap.h"
@@ -58,12 +60,18 @@ load_types(void)
 	for (int i = 0; i < (int) lengthof(types); i++)
 	{
 		PhiType    *type = &types[i];
+		char		family[NAMEDATALEN];
 
 		if (type->send.fn_oid == InvalidOid)
 			load_base(type);
 		type->oid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
 									PointerGetDatum(type->name),
 									ObjectIdGetDatum(PG_CATALOG_NAMESPACE));
+		snprintf(family, sizeof(family), "%s_unique_ops", type->name);
+		type->equality_family =
+			GetSysCacheOid3(OPFAMILYAMNAMENSP, Anum_pg_opfamily_oid,
+							ObjectIdGetDatum(BTREE_AM_OID), CStringGetDatum(family),
+							ObjectIdGetDatum(PG_CATALOG_NAMESPACE));
 	}
 	loaded = true;
 }
@@ -109,15 +117,14 @@ phi_type_within(Oid oid, int32 *typmod)
 	return phi_type_by_oid(oid);
 }
 
-/* hashencbigint(integer) hashes an integer as the encbigint it would equal. */
-static const PhiType *
-type_of_hash(Oid function)
+const PhiType *
+phi_type_named_by(Oid function)
 {
 	const char *name = get_func_name(function);
 
 	for (int i = 0; i < (int) lengthof(types); i++)
 	{
-		if (strncmp(name, "hash", 4) == 0 && strcmp(name + 4, types[i].name) == 0)
+		if (strstr(name, types[i].name) != NULL)
 			return &types[i];
 	}
 	return NULL;
@@ -146,7 +153,7 @@ resolve(FmgrInfo *flinfo)
 	function->type = function->arg[0] ? function->arg[0] :
 		function->arg[1] ? function->arg[1] : function->result;
 	if (function->type == NULL)
-		function->type = type_of_hash(flinfo->fn_oid);
+		function->type = phi_type_named_by(flinfo->fn_oid);
 	if (function->type == NULL)
 		elog(ERROR, "function %u has no argument or result of an encrypted type",
 			 flinfo->fn_oid);

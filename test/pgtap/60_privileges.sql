@@ -31,7 +31,7 @@ INSERT INTO t.wanted VALUES
   ('encin',        's strict restricted public'), ('encout', 's strict safe public'), ('encrecv', 's strict restricted public'), ('encsend', 's strict safe public'),
   ('enctypmodin',  'i strict safe public'), ('enctypmodout', 'i strict safe public'), ('enctypanalyze', 's strict restricted public'),
   ('enceq enc enc', 'i strict safe public leakproof'), ('enceq enc base', 's strict safe public leakproof'), ('enceq base enc', 's strict safe public leakproof'),
-  ('encequalimage', 's strict safe public'), ('hashenc enc', 'i strict safe public'), ('hashenc base', 's strict safe public'),
+  ('encequalimage', 's strict safe public'), ('encsortsupport', 'i strict safe public'), ('encequalitysortsupport', 'i strict safe public'), ('hashenc enc', 'i strict safe public'), ('hashenc base', 's strict safe public'),
   ('encsmaller', 's strict safe public'), ('enclarger', 's strict safe public'), ('min', 'i null safe public'), ('max', 'i null safe public'),
   ('phi.encrypt',  'v strict restricted public'), ('phi.renew', 'v strict restricted public'), ('phi.decrypt', 's strict safe public'), ('phi.describe', 's strict safe public'),
   ('phi.current_clinic', 's strict safe public'), ('phi.session', 's strict restricted public');
@@ -52,9 +52,9 @@ INSERT INTO t.wanted SELECT 'phi.' || name, facts FROM (VALUES
 ) v(facts, names), unnest(string_to_array(names, ' ')) name;
 -- != and the order are as =, without being leakproof: only equality earns it.
 INSERT INTO t.wanted SELECT format('enc%s %s', op, args), CASE args WHEN 'enc enc' THEN 'i' ELSE 's' END || ' strict safe public'
-FROM unnest(ARRAY['ne', 'lt', 'le', 'gt', 'ge', 'cmp']) op, unnest(ARRAY['enc enc', 'enc base', 'base enc']) args;
+FROM unnest(ARRAY['ne', 'lt', 'le', 'gt', 'ge', 'cmp', 'equalitycmp']) op, unnest(ARRAY['enc enc', 'enc base', 'base enc']) args;
 CREATE VIEW t.built AS
-SELECT kind || CASE WHEN kind ~ '^(enc(eq|ne|lt|le|gt|ge|cmp)|hashenc)$' THEN (SELECT string_agg(CASE WHEN a::regtype::text LIKE 'enc%' THEN ' enc' ELSE ' base' END, '' ORDER BY n) FROM unnest((SELECT proargtypes FROM pg_proc p WHERE p.oid = k.oid)::oid[]) WITH ORDINALITY u(a, n)) ELSE '' END AS kind,
+SELECT kind || CASE WHEN kind ~ '^(enc(eq|ne|lt|le|gt|ge|cmp|equalitycmp)|hashenc)$' THEN (SELECT string_agg(CASE WHEN a::regtype::text LIKE 'enc%' THEN ' enc' ELSE ' base' END, '' ORDER BY n) FROM unnest((SELECT proargtypes FROM pg_proc p WHERE p.oid = k.oid)::oid[]) WITH ORDINALITY u(a, n)) ELSE '' END AS kind,
        concat_ws(' ', volatility, CASE WHEN strict THEN 'strict' ELSE 'null' END, CASE parallel WHEN 's' THEN 'safe' WHEN 'r' THEN 'restricted' ELSE 'unsafe' END,
          CASE WHEN public THEN 'public' END, CASE WHEN definer THEN 'definer' END, CASE WHEN leakproof THEN 'leakproof' END) AS facts, signature
 FROM t.kind k;
