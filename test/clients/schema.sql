@@ -28,7 +28,7 @@ CREATE TABLE patient (
   photo        encbytea(identity),
   EXCLUDE USING hash (insurance_no WITH =)
 );
-CREATE UNIQUE INDEX patient_chart_no ON patient (chart_no);
+CREATE UNIQUE INDEX patient_chart_no ON patient (chart_no enctext_equality_ops);
 CREATE INDEX patient_name ON patient USING hash (name);
 CREATE INDEX patient_birth_date ON patient USING hash (birth_date);
 SELECT phi.isolate('patient', 'clinic');

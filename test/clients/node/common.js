@@ -48,5 +48,5 @@ exports.connect = async (user, more) => {
 
 /** Runs a client's test, and prints its name and version in the end. */
 exports.main = (name, work) => work().then(
-  () => console.log(name, require(name + '/package.json').version),
+  () => console.log(name, require('./package.json').dependencies[name]),
   error => { console.error(error); process.exitCode = 1 })
