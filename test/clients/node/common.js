@@ -49,4 +49,4 @@ exports.connect = async (user, more) => {
 /** Runs a client's test, and prints its name and version in the end. */
 exports.main = (name, work) => work().then(
   () => console.log(name, require('./package.json').dependencies[name]),
-  error => { console.error(error); process.exitCode = 1 })
+  error => { console.error(error); process.exit(1) })
