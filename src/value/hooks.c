@@ -53,6 +53,7 @@ typedef struct Place
 
 static Place place = {0};
 static bool literal_made = false;
+static bool carrying = false;	/* outside of queries */
 
 /* Commands that build indexes anew and run no expressions but the indexes'. */
 bool
@@ -65,7 +66,16 @@ phi_in_rebuild(void)
 bool
 phi_only_carries(void)
 {
-	return place.only_carries;
+	return place.only_carries || carrying;
+}
+
+bool
+phi_set_carrying(bool on)
+{
+	bool		before = carrying;
+
+	carrying = on;
+	return before;
 }
 
 bool

@@ -49,14 +49,6 @@ phi_init_order(PhiOrder *order, const PhiType *type, bool equality, Oid collatio
 									 &order->base);
 }
 
-/* Nobody puts into an index of the equality class what he may not search for. */
-static void
-check_index_right(const PhiOperand *operand)
-{
-	if (operand->access == PHI_CLASS_NOT_HELD && !phi_only_carries())
-		phi_report_access(PHI_CLASS_NOT_HELD, operand->class);
-}
-
 void
 phi_read_item(const PhiOrder *order, Datum datum, bool whole, PhiItem *item)
 {
@@ -65,12 +57,11 @@ phi_read_item(const PhiOrder *order, Datum datum, bool whole, PhiItem *item)
 	phi_read_encrypted(order->type, datum, &operand);
 	item->clinic_id = operand.clinic_id;
 	item->class = operand.class;
+	item->access = operand.access;
 	item->comparable = phi_may_compare_any(operand.access);
 	item->hidden = !order->by_plaintext && operand.access != PHI_READABLE;
 	item->prf = 0;
 	memcpy(item->mark, operand.envelope.nonce.ptr, Min(PHI_MARK_BYTES, operand.envelope.nonce.len));
-	if (order->equality)
-		check_index_right(&operand);
 	if (item->hidden || !whole)
 		item->prf = phi_search_cached(order->type, &operand.envelope);
 	item->cut = !item->hidden && !whole;
@@ -104,13 +95,23 @@ read_argument(FunctionCallInfo fcinfo, PhiFunction *function, int n, bool whole,
 		item->prf = phi_search_plain(order->type, item->clinic_id, item->value);
 }
 
-/* Values whose classes may not be compared are not equal, as for "=". */
-static int
-compare_classes(const PhiItem *a, const PhiItem *b)
+static bool
+may_compare(const PhiItem *a, const PhiItem *b)
 {
-	if (a->class == b->class || (a->comparable && b->comparable))
-		return 0;
-	return a->class < b->class ? -1 : 1;
+	return a->class == b->class || (a->comparable && b->comparable);
+}
+
+/*
+ * Nobody has a value that he may not read sorted beside his guesses, but where
+ * it stays beside what it was beside before.
+ */
+static void
+check_right(const PhiOrder *order, const PhiItem *a, const PhiItem *b)
+{
+	const PhiItem *forbidden = a->comparable ? b : a;
+
+	if (!may_compare(a, b) && !(order->in_index && phi_only_carries()))
+		phi_report_access(forbidden->access, forbidden->class);
 }
 
 static int
@@ -146,14 +147,18 @@ phi_compare_items(PhiOrder *order, const PhiItem *a, const PhiItem *b, bool *kno
 	if (a->hidden || b->hidden)
 		return compare_hidden(a, b);
 	if (order->equality)
+	{
+		check_right(order, a, b);
 		result = compare_numbers(a->prf, b->prf);
+	}
 	if (result != 0)
 		return result;
 	*known = !a->cut && !b->cut;
 	if (*known)
 		result = compare_values(order, a, b);
-	if (*known && result == 0 && order->equality)
-		result = compare_classes(a, b);
+	/* As for "=", values that may not be compared are not equal. */
+	if (*known && result == 0 && order->equality && !may_compare(a, b))
+		result = a->class < b->class ? -1 : 1;
 	return result;
 }
 
@@ -173,6 +178,7 @@ compare_arguments(FunctionCallInfo fcinfo, bool equality)
 		order = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(PhiOrder));
 		phi_init_order(order, function->type, equality, PG_GET_COLLATION(),
 					fcinfo->flinfo->fn_mcxt);
+		order->in_index = function->in_index;
 		function->order = order;
 	}
 	order->by_plaintext = equality || phi_allow_ordered_index;
@@ -220,8 +226,9 @@ phi_enc_cmp(PG_FUNCTION_ARGS)
 }
 
 /*
- * Support function 1 of the equality class.  ERROR 42501 for a value of a class
- * that the session does not hold, unless it only carries it along.
+ * Support function 1 of the equality class.  ERROR 42501 for values of two
+ * classes of a clinic that the session may not compare, unless it only carries
+ * them along.
  */
 Datum
 phi_enc_equality_cmp(PG_FUNCTION_ARGS)

@@ -14,6 +14,7 @@ typedef struct PhiItem
 	int32		clinic_id;
 	int16		class;			/* -1: a plain value */
 	bool		hidden;			/* sorts by PRF: the session may not read it */
+	PhiAccess	access;
 	bool		comparable;		/* phi_may_compare_any */
 	bool		cut;			/* "value" is missing: too long, or not read yet */
 	uint8		mark[PHI_MARK_BYTES];
@@ -26,6 +27,7 @@ typedef struct PhiOrder
 	const PhiType *type;
 	bool		equality;		/* the equality class, else the default class */
 	bool		by_plaintext;	/* for all, whoever asks */
+	bool		in_index;		/* asked by one that is being written to or searched */
 	SortSupportData base;		/* compares values of the base type */
 } PhiOrder;
 

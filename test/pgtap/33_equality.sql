@@ -77,6 +77,12 @@ SELECT is(t.run('t_nurse', 'a', 'DROP INDEX t.guess_key', 'INSERT INTO t.guess S
 SELECT is(t.run('t_nurse', 'a', 'UPDATE t.patient SET n = n WHERE n = 77 RETURNING n'), '77', 'while updating other columns carries the values along');
 SELECT is(t.run('t_nurse', 'a', $$SELECT count(*) FROM t.patient WHERE note = 'note 77'$$), 'ERROR 42501', 'and the index of another class is not searched');
 
+CREATE TABLE t.told AS SELECT format('SELECT %s FROM t.patient x, t.patient y WHERE x.n = 77 AND y.n = 78 AND x.clinic = ''a'' AND y.clinic = ''a''', call) query, call
+FROM unnest(ARRAY['enctextequalitycmp(x.note, y.name)', 'enctextequalitycmp(y.name, x.note)', 'enctextequalitycmp(x.note, ''note 77''::text)', 'enctextequalitycmp(''note 77''::text, x.note)']) call;
+SELECT is(t.run('t_app_a', '', query), 'ERROR 42501', 'nor does the function tell a sealed session: ' || call) FROM t.told;
+SELECT is(t.run('t_nurse', 'a', query), 'ERROR 42501', 'nor does the function tell the nurse: ' || call) FROM t.told;
+SELECT is(t.run('t_nurse', 'a', 'UPDATE t.patient SET n = n + 0 * enctextequalitycmp(note, ''note 77''::text) WHERE n = 77'), 'ERROR 42501', 'not in an update either');
+
 -- Values of two classes: equal for who reads both, two values for who does not.
 CREATE TABLE t.mixed (v enctext);
 CREATE UNIQUE INDEX mixed_key ON t.mixed (v enctext_equality_ops);
