@@ -246,6 +246,23 @@ public class JdbcClient {
 		same(copied.toString(), "C-1,患者,1950-02-28\nC-2,,\n");
 	}
 
+	/** A statement that the server prepared for one clinic finds the rows of another, and goes back. */
+	static void checkPrepared(String query, Object... parameters) throws SQLException {
+		var here = List.of(java.sql.Date.valueOf(BORN));
+		var there = List.of(java.sql.Date.valueOf(LEAP));
+		for (int run = 0; run < 7; run++)
+			same(column(query, parameters), here);
+		connection.setAutoCommit(false);
+		connection.createStatement().execute("SET LOCAL phi.clinic = 'boston'");
+		same(column(query, parameters), List.of());
+		update(SHORT, "B-1", HANAKO, LEAP);
+		for (int run = 0; run < 7; run++)
+			same(column(query, parameters), there);
+		connection.rollback();
+		connection.setAutoCommit(true);
+		same(column(query, parameters), here);
+	}
+
 	static void checkSessions() throws Exception {
 		connection = connect("ehr");
 		same(names("true"), List.of());
@@ -254,12 +271,8 @@ public class JdbcClient {
 		same(names("name = ?", HANAKO), List.of());
 		update("SET phi.clinic = 'hakodate'");
 		same(names("name = ?", HANAKO), List.of(HANAKO));
-		connection.setAutoCommit(false);
-		connection.createStatement().execute("SET LOCAL phi.clinic = 'boston'");
-		same(names("name = ?", HANAKO), List.of());
-		connection.commit();
-		connection.setAutoCommit(true);
-		same(names("name = ?", HANAKO), List.of(HANAKO));
+		checkPrepared("SELECT birth_date FROM patient WHERE name = '" + HANAKO + "'");
+		checkPrepared("SELECT birth_date FROM patient WHERE name = ?", HANAKO);
 		connection.close();
 		connection = connect("ehr_hakodate");
 		same(names("name = ?", HANAKO), List.of(HANAKO));

@@ -56,23 +56,26 @@ is_deeply [ @{ $select->{pg_type} }[ 2 .. 4, 9 ] ], [qw(text date timestamptz by
 is_deeply names('name IN (?, ?) ORDER BY name', $hanako[2], $taro[2]), [ $taro[2], $hanako[2] ], 'IN';
 is_deeply names('name = ANY(?) ORDER BY name', [ $hanako[2], $taro[2] ]), [ $taro[2], $hanako[2] ], 'ANY';
 is_deeply names('name LIKE ? ORDER BY name DESC', '佐藤%'), [ $hanako[2], $taro[2] ], 'LIKE';
-is_deeply names('birth_date = ? AND weight = ? AND visits = ? AND NOT smoker', @hanako[3, 5, 6]), [ $hanako[2] ], 'types compared';
+is_deeply names('birth_date = ? AND weight = ? AND visits = ? AND NOT smoker', @hanako[3, 5, 6]), [ $hanako[2] ],
+  'types compared';
 is_deeply names(q{record->>'n' = ?}, '1.5'), [ $hanako[2] ], 'jsonb';
 is_deeply names('birth_date IS NULL'), [ $nobody[2] ], 'NULL';
 for my $search ([ 'name = ?', $hanako[2] ], [ 'birth_date = ?', $hanako[3] ])
 {
 	$dbh->do('SET enable_seqscan = off');
-	like join("\n", @{ $dbh->selectcol_arrayref("EXPLAIN SELECT id FROM patient WHERE $search->[0]", undef, $search->[1]) }),
-		qr/Index Cond/, "by index: $search->[0]";
+	my $plan = $dbh->selectcol_arrayref("EXPLAIN SELECT id FROM patient WHERE $search->[0]", undef, $search->[1]);
+	like "@$plan", qr/Index Cond/, "by index: $search->[0]";
 	$dbh->do('RESET enable_seqscan');
 }
 
-is $dbh->do('UPDATE patient SET name = ?, birth_date = ? WHERE name = ?', undef, '鈴木', $taro[3], $hanako[2]), 1, 'UPDATE';
-is_deeply $dbh->selectrow_arrayref("$short ON CONFLICT (chart_no) DO UPDATE SET name = excluded.name RETURNING name, birth_date",
-	undef, @hanako[ 0, 2, 3 ]), [ $hanako[2], $taro[3] ], 'upsert';
+is $dbh->do('UPDATE patient SET name = ?, birth_date = ? WHERE name = ?', undef, '鈴木', $taro[3], $hanako[2]), 1,
+  'UPDATE';
+my $upsert = "$short ON CONFLICT (chart_no) DO UPDATE SET name = excluded.name RETURNING name, birth_date";
+is_deeply $dbh->selectrow_arrayref($upsert, undef, @hanako[ 0, 2, 3 ]), [ $hanako[2], $taro[3] ], 'upsert';
 refused('23505', $dbh, $short, undef, 'H-1', 'twice', undef);
 refused('23P01', $dbh, 'UPDATE patient SET insurance_no = ? WHERE name = ?', undef, '0612', $nobody[2]);
-is $dbh->prepare($short)->execute_array({}, [ map "B-$_", 1 .. 300 ], [ ('患者') x 300 ], [ ($taro[3]) x 300 ]), 300, 'many rows';
+is $dbh->prepare($short)->execute_array({}, [ map "B-$_", 1 .. 300 ], [ ('患者') x 300 ], [ ($taro[3]) x 300 ]), 300,
+  'many rows';
 is $dbh->do('DELETE FROM patient WHERE name = ?', undef, '患者'), 300, 'DELETE';
 $dbh->begin_work;
 $dbh->do('DELETE FROM patient');
@@ -86,7 +89,8 @@ $dbh->do('COPY patient_load TO STDOUT');
 $dbh->pg_getcopydata(my $row);
 is $row, "C-1\t患者\t1950-02-28\n", 'COPY';
 1 while $dbh->pg_getcopydata($row) >= 0;
-is $dbh->column_info(undef, 'public', 'patient', 'birth_date')->fetchrow_hashref->{pg_type}, 'encdate(identity)', 'the catalogue';
+is $dbh->column_info(undef, 'public', 'patient', 'birth_date')->fetchrow_hashref->{pg_type}, 'encdate(identity)',
+  'the catalogue';
 $dbh->disconnect;
 
 $dbh = connect_as('ehr');

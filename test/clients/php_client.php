@@ -74,7 +74,8 @@ function check(PDO $db): void
     }
     $db->exec('RESET enable_seqscan');
 
-    same(run($db, 'UPDATE patient SET name = ?, birth_date = ? WHERE name = ?', ['鈴木', TARO[3], HANAKO[2]])->rowCount(), 1);
+    $update = 'UPDATE patient SET name = ?, birth_date = ? WHERE name = ?';
+    same(run($db, $update, ['鈴木', TARO[3], HANAKO[2]])->rowCount(), 1);
     $upsert = SHORT . ' ON CONFLICT (chart_no) DO UPDATE SET name = excluded.name RETURNING name, birth_date';
     same(run($db, $upsert, ['H-1', HANAKO[2], null])->fetch(PDO::FETCH_NUM), [HANAKO[2], TARO[3]]);
     fails('23505', fn() => run($db, SHORT, ['H-1', 'twice', null]));
