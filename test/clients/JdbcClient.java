@@ -284,7 +284,25 @@ public class JdbcClient {
 		connection.close();
 	}
 
+	/** Through a pooler, where no statement can stay prepared: each transaction opens its clinic. */
+	static void checkPooled() throws Exception {
+		connection = connect("ehr", "prepareThreshold", "0");
+		connection.setAutoCommit(false);
+		for (var clinic : List.of("hakodate", "boston", "hakodate")) {
+			same(column("SELECT set_config('phi.clinic', ?, true)", clinic), List.of(clinic));
+			same(names("name = ?", HANAKO).isEmpty(), clinic.equals("boston"));
+			connection.commit();
+			same(names("true"), List.of());
+			connection.commit();
+		}
+		connection.close();
+	}
+
 	public static void main(String[] arguments) throws Exception {
+		if (arguments.length > 0) {
+			checkPooled();
+			return;
+		}
 		connection = connect("ehr", "options", "-c phi.clinic=hakodate");
 		String driver = "JDBC, pgjdbc " + connection.getMetaData().getDriverVersion();
 		checkTypes();

@@ -1,6 +1,7 @@
 """PgBouncer, a transaction at a time on one server connection: no clinic is left for the next."""
 import contextlib
 import os
+import socket
 import subprocess
 import tempfile
 import threading
@@ -9,39 +10,43 @@ import psycopg
 import psycopg2
 from common import HANAKO, fails, same
 
-# The last two lines are what pg_phi asks for: whatever a client has SET is taken
-# back after each transaction. The role's own clinic, if it has one, stays.
+# The reset is what pg_phi asks for: whatever a client has SET is taken back after
+# each transaction. The role's own clinic, if it has one, stays.
 CONFIG = '''
 [databases]
 * = host={PGHOST} port={PGPORT} pool_size={size}
 [pgbouncer]
 unix_socket_dir = {directory}
-listen_addr =
-listen_port = 6432
-auth_type = trust
+listen_addr = 127.0.0.1
+listen_port = {port}
+auth_type = scram-sha-256
 auth_file = {directory}/users
 logfile = {directory}/log
 pool_mode = transaction
 server_reset_query = RESET phi.clinic
 server_reset_query_always = 1
+ignore_startup_parameters = extra_float_digits
 '''
 INSERT = 'INSERT INTO patient (chart_no, name) VALUES (%s, %s)'
 
 
 @contextlib.contextmanager
 def pgbouncer(size):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as directory:
         with open(f'{directory}/users', 'w') as users:
-            users.write('"ehr" ""\n"ehr_hakodate" ""\n')
+            users.write('"ehr" "clients"\n"ehr_hakodate" "clients"\n')
         with open(f'{directory}/ini', 'w') as ini:
-            ini.write(CONFIG.format(directory=directory, size=size, **os.environ))
+            ini.write(CONFIG.format(directory=directory, port=port, size=size, **os.environ))
         process = subprocess.Popen(['/usr/sbin/pgbouncer', '--quiet', f'{directory}/ini'])
         try:
             deadline = time.monotonic() + 60
-            while not os.path.exists(f'{directory}/.s.PGSQL.6432'):
+            while not os.path.exists(f'{directory}/.s.PGSQL.{port}'):
                 assert process.poll() is None and time.monotonic() < deadline, 'pgbouncer does not start'
                 time.sleep(0.05)
-            yield {'host': directory, 'port': 6432}
+            yield {'host': directory, 'port': port, 'password': 'clients'}
         finally:
             process.kill()
             process.wait()
@@ -127,6 +132,12 @@ def check_role(login):
             same(state(connection)[1:], ('hakodate', 1))
 
 
+def check_jdbc(login):
+    """JDBC as from many instances of an application, with prepareThreshold=0."""
+    subprocess.run(['java', '-Dfile.encoding=UTF-8', '-cp', '/usr/share/java/postgresql.jar', 'JdbcClient.java',
+                    'pooled'], env={**os.environ, 'PGPORT': str(login['port'])}, check=True)
+
+
 def work(login, clinic, number, wrong):
     """Many transactions of a clinic, each of which must find rows of its own only."""
     try:
@@ -147,6 +158,7 @@ with pgbouncer(size=1) as login:
     check_one_connection(login)
     check_psycopg3(login)
     check_role(login)
+    check_jdbc(login)
 with pgbouncer(size=2) as login:
     wrong = []
     threads = [threading.Thread(target=work, args=(login, clinic, number, wrong))
