@@ -33,6 +33,12 @@ SQL_PARTS = \
 	src/rekey/shred.sql \
 	src/rekey/compromise.sql \
 	src/rekey/report.sql \
+	src/protect/plan_columns.sql \
+	src/protect/plan_indexes.sql \
+	src/protect/plan_constraints.sql \
+	src/protect/plan_dependants.sql \
+	src/protect/plan_views.sql \
+	src/protect/plan.sql \
 	src/tail.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
