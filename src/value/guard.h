@@ -56,9 +56,6 @@ extern void phi_literal_made(void);
  */
 extern void phi_check_command(Node *command);
 
-/* For a command that may need keys that another process is restoring: waits. */
-extern void phi_await_keys(Node *command);
-
 /* For a new cast: while the server is upgraded, mends the array of its type. */
 extern void phi_mend_types(Oid cast);
 

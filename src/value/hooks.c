@@ -320,7 +320,6 @@ utility(PlannedStmt *statement, const char *text, bool read_only,
 	PG_TRY();
 	{
 		phi_check_command(command);
-		phi_await_keys(command);
 		if (prev_utility)
 			prev_utility(statement, text, read_only, context, params,
 						 environment, dest, completion);

@@ -143,6 +143,7 @@ append_to_file("$files/order_rows", join("\n", grep { / patient / } @of_tables) 
 $node->command_ok([ 'pg_restore', '--exit-on-error', '--use-list', "$files/order_rows", '-d', $keyless, $custom ], 'rows without keys');
 gives($node, undef, q{SELECT count(*), count(*) FILTER (WHERE format('%s', name) ~ '^phi1:') FROM patient}, '80|80', 'are ciphertext', database => 'keyless');
 refused($node, 'app_a', q{SET phi.clinic = 'a'}, '42704', qr/clinic "a" does not exist/, 'nobody opens a clinic there', database => 'keyless');
+refused($node, undef, 'CREATE INDEX ON patient USING hash (name)', '22000', qr/names key \d+, which does not exist.*HINT:  .*phi\.data_key/s, 'an index is not built without the keys', database => 'keyless');
 $node->safe_psql('keyless', q{SELECT phi.create_clinic('a', 'A'), phi.grant_clinic('app_a', 'a')});
 refused($node, 'app_a', q{SET phi.clinic = 'a'; SET row_security = on; SELECT name FROM patient}, '22000', qr/not authentic|names key/, 'keys of the same numbers, made there, do not open them', database => 'keyless');
 
@@ -164,7 +165,11 @@ whole($node, 'clean', 'clean, again');
 my $directory = dumped('directory', '--format=directory', '--jobs=2', '--compress=0');
 is_deeply(files_with($marks, $directory), {}, 'directory: ciphertext only');
 my $parallel = new_database('parallel');
-$node->command_ok([ 'pg_restore', '--exit-on-error', '--jobs=2', '-d', $parallel, $directory ], 'pg_restore --jobs=2');
+# With workers an index may come before the keys, so one section after the other.
+for my $section ('pre-data', 'data', 'post-data')
+{
+	$node->command_ok([ 'pg_restore', '--exit-on-error', '--jobs=2', "--section=$section", '-d', $parallel, $directory ], "pg_restore --jobs=2 --section=$section");
+}
 whole($node, 'parallel', 'directory');
 
 # One table, lost and brought back. A check that reads values stops who cannot

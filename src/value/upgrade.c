@@ -1,6 +1,6 @@
 /*
- * restore.c
- *		What pg_restore and pg_upgrade leave undone.
+ * upgrade.c
+ *		What pg_upgrade leaves undone.
  */
 #include "postgres.h"
 
@@ -9,82 +9,17 @@
 #include "access/skey.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_cast.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
-#include "storage/lmgr.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
-#include "keys/scan.h"
 #include "value/guard.h"
 #include "value/value.h"
-
-#define PATIENCE_MS 10000
-#define INTERVAL_MS 50
-
-static bool
-has_keys(void)
-{
-	PhiScan		scan;
-	bool		found;
-
-	if (!phi_scan_begin(&scan, "data_key", "data_key_pkey", 0, NULL))
-		return false;
-	found = HeapTupleIsValid(phi_scan_next(&scan));
-	phi_scan_end(&scan);
-	return found;
-}
-
-static bool
-is_restored_table(RangeVar *name)
-{
-	Oid			relid = name ? RangeVarGetRelid(name, NoLock, true) : InvalidOid;
-	char		kind = OidIsValid(relid) ? get_rel_relkind(relid) : '\0';
-	Relation	table;
-	bool		result;
-
-	if (kind != RELKIND_RELATION && kind != RELKIND_MATVIEW)
-		return false;
-	if (!phi_has_encrypted_columns(relid))
-		return false;
-	table = table_open(relid, AccessShareLock);
-	result = RelationGetNumberOfBlocks(table) > 0;
-	table_close(table, AccessShareLock);
-	return result;
-}
-
-/*
- * pg_restore --jobs knows that an index needs the rows of its table, not that
- * it needs those of phi.data_key.  It hands out rows before indexes, so they
- * are on their way: who writes them holds a lock that conflicts with ours.
- */
-void
-phi_await_keys(Node *command)
-{
-	RangeVar   *target = IsA(command, IndexStmt) ? ((IndexStmt *) command)->relation :
-		IsA(command, AlterTableStmt) ? ((AlterTableStmt *) command)->relation : NULL;
-	Oid			keys;
-
-	if (target == NULL || phi_session() != NULL || !superuser() || has_keys() ||
-		!is_restored_table(target))
-		return;
-	keys = phi_relation_oid("data_key");
-	for (int waited = 0; OidIsValid(keys) && waited < PATIENCE_MS && !has_keys(); waited += INTERVAL_MS)
-	{
-		CHECK_FOR_INTERRUPTS();
-		pg_usleep(INTERVAL_MS * 1000L);
-		LockRelationOid(keys, ShareLock);
-		UnlockRelationOid(keys, ShareLock);
-	}
-}
 
 /* Arrays are analysed as their elements say: the extension's script sets that. */
 static void
