@@ -1,5 +1,6 @@
 # make demo     shows it all on a throw-away PostgreSQL cluster
-# make check    runs every test
+# make check    runs every test but those of clients
+# make check-clients    tries drivers, ORMs and a pooler
 # make shell    psql on such a cluster, with the demonstration's patients
 # make all install    the usual build, with PG_CONFIG=… for another version
 
@@ -33,6 +34,12 @@ SQL_PARTS = \
 	src/rekey/shred.sql \
 	src/rekey/compromise.sql \
 	src/rekey/report.sql \
+	src/protect/plan_columns.sql \
+	src/protect/plan_indexes.sql \
+	src/protect/plan_constraints.sql \
+	src/protect/plan_dependants.sql \
+	src/protect/plan_views.sql \
+	src/protect/plan.sql \
 	src/tail.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
@@ -60,7 +67,7 @@ endif
 # These goals start from nothing: packages, build, install, then the work. They
 # build by calling make again and do without PGXS, which may not be there yet
 # and has a `check` of its own.
-PHI_GOALS = prepare demo shell check check-% bench bench-values bench-rekey fuzz
+PHI_GOALS = prepare demo shell check check-% check-clients bench bench-values bench-rekey fuzz
 ifneq ($(filter $(PHI_GOALS),$(MAKECMDGOALS)),)
 
 .PHONY: $(PHI_GOALS) all install clean
@@ -76,6 +83,9 @@ check: prepare
 	@test/run
 check-%: prepare
 	@test/run $*
+check-clients: prepare
+	@tools/install-packages clients
+	@test/clients/run
 bench: prepare
 	@bench/run
 bench-values: prepare

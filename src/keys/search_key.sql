@@ -5,14 +5,16 @@ BEGIN ATOMIC
   FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid AND x.relkind = 'i'
        CROSS JOIN unnest(i.indclass::oid[]) opclass
        JOIN pg_opclass o ON o.oid = opclass
-       JOIN pg_am am ON am.oid = o.opcmethod AND am.amname = 'hash'
+       JOIN pg_opfamily f ON f.oid = o.opcfamily
+       JOIN pg_am am ON am.oid = o.opcmethod
        JOIN pg_depend d ON d.classid = 'pg_type'::regclass AND d.objid = o.opcintype
                        AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
-       JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pg_phi';
+       JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pg_phi'
+  WHERE am.amname = 'hash' OR am.amname = 'btree' AND f.opfname LIKE '%\_unique\_ops';
 END;
 REVOKE EXECUTE ON FUNCTION phi.search_indexes() FROM PUBLIC;
 COMMENT ON FUNCTION phi.search_indexes() IS
-  'Hash indexes on encrypted values, also of partitions and exclusion constraints; internal';
+  'Indexes by the keyed PRF of encrypted values, also of partitions and exclusion constraints; internal';
 
 CREATE FUNCTION phi.encrypted_relations() RETURNS SETOF oid
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -22,7 +24,7 @@ BEGIN ATOMIC
 END;
 REVOKE EXECUTE ON FUNCTION phi.encrypted_relations() FROM PUBLIC;
 COMMENT ON FUNCTION phi.encrypted_relations() IS
-  'Tables and materialized views with encrypted columns, or hash indexes on encrypted values; internal';
+  'Tables and materialized views with encrypted columns, or indexes by their keyed PRF; internal';
 
 /*
  * A search meets the old index with the old key or the new one with the new key,

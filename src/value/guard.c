@@ -74,7 +74,16 @@ check_plan(PlanState *state, void *session)
 	return planstate_tree_walker(state, check_plan, session);
 }
 
-/* Whether a key column of a btree index is of an encrypted type. */
+bool
+phi_is_equality_family(Oid family, Oid type)
+{
+	int32		typmod;
+	const PhiType *encrypted = phi_type_within(type, &typmod);
+
+	return encrypted != NULL && OidIsValid(family) && encrypted->equality_family == family;
+}
+
+/* Whether a key column of a btree index is sorted by the plaintext. */
 static bool
 is_ordered(Relation index)
 {
@@ -84,11 +93,30 @@ is_ordered(Relation index)
 		return false;
 	for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
 	{
-		if (phi_type_within(TupleDescAttr(RelationGetDescr(index), i)->atttypid,
-							&typmod) != NULL)
+		Oid			type = TupleDescAttr(RelationGetDescr(index), i)->atttypid;
+
+		if (phi_type_within(type, &typmod) != NULL &&
+			!phi_is_equality_family(index->rd_opfamily[i], type))
 			return true;
 	}
 	return false;
+}
+
+void
+phi_hide_index_order(RelOptInfo *rel)
+{
+	ListCell   *cell;
+
+	foreach(cell, rel->indexlist)
+	{
+		IndexOptInfo *index = lfirst_node(IndexOptInfo, cell);
+
+		for (int i = 0; i < index->nkeycolumns && index->sortopfamily != NULL; i++)
+		{
+			if (phi_is_equality_family(index->opfamily[i], index->opcintype[i]))
+				index->sortopfamily = NULL;
+		}
+	}
 }
 
 /* Reading by such an index tells the order of its values. */

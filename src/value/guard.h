@@ -8,6 +8,8 @@
 #include "catalog/objectaddress.h"
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
+#include "nodes/pathnodes.h"
+#include "parser/parse_node.h"
 #include "session/session.h"
 
 /*
@@ -26,6 +28,12 @@ extern bool phi_check_updates(PlannedStmt *plan);
 extern void phi_check_ordered_indexes(PlannedStmt *plan, PlanState *state);
 extern void phi_check_ordered_indexes_of(Oid relid);
 extern void phi_refuse_ordered_index(void) pg_attribute_noreturn();
+
+/* Whether a btree operator family is that of the type's equality class. */
+extern bool phi_is_equality_family(Oid family, Oid type);
+
+/* Tells the planner that indexes of the equality class have no order; see order.c. */
+extern void phi_hide_index_order(RelOptInfo *rel);
 
 /* Whether a table or composite type has columns of encrypted types. */
 extern bool phi_has_encrypted_columns(Oid relid);
@@ -46,6 +54,9 @@ extern void phi_stored_init(void);
 /* Whether the query that runs may meet values of classes not held in rows. */
 extern bool phi_only_carries(void);
 
+/* The same for what is not a query; gives back what was set before. */
+extern bool phi_set_carrying(bool on);
+
 /* To be called when input encrypted what may be a literal. */
 extern void phi_literal_made(void);
 
@@ -62,8 +73,11 @@ extern void phi_mend_types(Oid cast);
 /* For CREATE TABLE that has run: ERROR 0A000 for encrypted partition keys. */
 extern void phi_check_partition_key(CreateStmt *command);
 
-/* Casts the encrypted columns of a client's query to their base types. */
-extern void phi_cast_results(Query *query);
+/* Makes a client's encrypted parameters plain ones where that fits. */
+extern void phi_make_params_plain(ParseState *pstate, Query *query);
+
+/* Makes a client's query take and give base types instead of encrypted ones. */
+extern void phi_plain_for_client(ParseState *pstate, Query *query);
 
 /* Whether that was done to a query. */
 extern bool phi_has_cast_results(Query *query);

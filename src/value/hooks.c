@@ -10,6 +10,7 @@
 #include "commands/defrem.h"
 #include "commands/prepare.h"
 #include "executor/executor.h"
+#include "optimizer/plancat.h"
 #include "optimizer/planner.h"
 #include "parser/analyze.h"
 #include "tcop/utility.h"
@@ -23,6 +24,7 @@
 
 static post_parse_analyze_hook_type prev_analyze = NULL;
 static planner_hook_type prev_planner = NULL;
+static get_relation_info_hook_type prev_relation_info = NULL;
 static ExecutorStart_hook_type prev_start = NULL;
 static ExecutorRun_hook_type prev_run = NULL;
 static ExecutorFinish_hook_type prev_finish = NULL;
@@ -51,6 +53,7 @@ typedef struct Place
 
 static Place place = {0};
 static bool literal_made = false;
+static bool carrying = false;	/* outside of queries */
 
 /* Commands that build indexes anew and run no expressions but the indexes'. */
 bool
@@ -63,7 +66,16 @@ phi_in_rebuild(void)
 bool
 phi_only_carries(void)
 {
-	return place.only_carries;
+	return place.only_carries || carrying;
+}
+
+bool
+phi_set_carrying(bool on)
+{
+	bool		before = carrying;
+
+	carrying = on;
+	return before;
 }
 
 bool
@@ -150,7 +162,7 @@ analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 		prev_analyze(pstate, query, jstate);
 	note_literals();
 	if (is_to_cast(pstate))
-		phi_cast_results(query);
+		phi_plain_for_client(pstate, query);
 }
 
 static PlannedStmt *
@@ -338,6 +350,14 @@ utility(PlannedStmt *statement, const char *text, bool read_only,
 	PG_END_TRY();
 }
 
+static void
+relation_info(PlannerInfo *root, Oid relation, bool inherits, RelOptInfo *rel)
+{
+	if (prev_relation_info)
+		prev_relation_info(root, relation, inherits, rel);
+	phi_hide_index_order(rel);
+}
+
 void
 phi_hooks_init(void)
 {
@@ -346,6 +366,8 @@ phi_hooks_init(void)
 	post_parse_analyze_hook = analyze;
 	prev_planner = planner_hook;
 	planner_hook = plan;
+	prev_relation_info = get_relation_info_hook;
+	get_relation_info_hook = relation_info;
 	prev_start = ExecutorStart_hook;
 	ExecutorStart_hook = start;
 	prev_run = ExecutorRun_hook;

@@ -260,7 +260,7 @@ phi_has_cast_results(Query *query)
 {
 	ListCell   *cell;
 
-	foreach(cell, query->targetList)
+	foreach(cell, query->commandType == CMD_SELECT ? query->targetList : query->returningList)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, cell);
 		Node	   *value = entry->resjunk ? NULL : cast_value(entry->expr);
@@ -272,10 +272,12 @@ phi_has_cast_results(Query *query)
 }
 
 void
-phi_cast_results(Query *query)
+phi_plain_for_client(ParseState *pstate, Query *query)
 {
 	Query	   *of_client = query_of_client(query);
 
-	if (of_client != NULL && wanted())
-		cast_results(of_client);
+	if (of_client == NULL || !wanted())
+		return;
+	phi_make_params_plain(pstate, of_client);
+	cast_results(of_client);
 }

@@ -80,6 +80,8 @@ prf_of_envelope(const PhiType *type, const PhiEnvelope *envelope, PhiKey *key, i
 	if (!type->bytewise)
 		return prf_of_value(type, clinic_id, class, phi_open_datum(type, envelope, key));
 	phi_open_envelope(envelope, key, &opened);
+	phi_keep_payload((PhiSpan) {envelope->header.ptr, phi_envelope_bytes(envelope)},
+					 opened.payload);
 	result = prf(clinic_id, class, opened.payload);
 	phi_close(&opened);
 	return result;
@@ -89,6 +91,42 @@ uint64
 phi_search_value(const PhiType *type, const PhiEnvelope *envelope)
 {
 	return prf_of_envelope(type, envelope, phi_envelope_key(envelope), PHI_CLASS_SEARCH);
+}
+
+/* Who goes down a btree meets the same few values near its root again and again. */
+typedef struct CachedSearch
+{
+	uint8		nonce[PHI_MARK_BYTES];	/* its first bytes */
+	uint32		key_id;			/* 0: none */
+	uint64		prf;
+} CachedSearch;
+
+#define CACHED_SEARCHES 4096
+
+uint64
+phi_search_cached(const PhiType *type, const PhiEnvelope *envelope)
+{
+	static CachedSearch cache[CACHED_SEARCHES];
+	static uint64 round = 0;
+	CachedSearch *cached;
+	uint32		slot;
+
+	/* A search key may have been rotated, or all keys called back. */
+	if (round != phi_keyring_round())
+		memset(cache, 0, sizeof(cache));
+	round = phi_keyring_round();
+	memcpy(&slot, envelope->nonce.ptr, sizeof(slot));
+	cached = &cache[slot % CACHED_SEARCHES];
+	if (cached->key_id != envelope->key_id ||
+		memcmp(cached->nonce, envelope->nonce.ptr, PHI_MARK_BYTES) != 0)
+	{
+		uint64		result = phi_search_value(type, envelope);
+
+		memcpy(cached->nonce, envelope->nonce.ptr, PHI_MARK_BYTES);
+		cached->key_id = envelope->key_id;
+		cached->prf = result;
+	}
+	return cached->prf;
 }
 
 /* What hashes of values of "key" are bound to in this session; see above. */
@@ -122,8 +160,8 @@ phi_enc_hash(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32((int32) hash);
 }
 
-static uint64
-prf_of_plain(const PhiType *type, int32 clinic_id, Datum value)
+uint64
+phi_search_plain(const PhiType *type, int32 clinic_id, Datum value)
 {
 	uint8		scratch[8];
 	void	   *owned;
@@ -143,7 +181,7 @@ phi_base_hash(PG_FUNCTION_ARGS)
 	MemoryContext old = phi_enter_scratch();
 	Datum		value = phi_convert(fcinfo, function, PG_GETARG_DATUM(0),
 									function->plain, function->type->base);
-	uint64		hash = prf_of_plain(function->type, clinic_id, value);
+	uint64		hash = phi_search_plain(function->type, clinic_id, value);
 
 	phi_leave_scratch(old);
 	PG_RETURN_INT32((int32) hash);

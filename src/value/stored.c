@@ -133,7 +133,7 @@ phi_contains_encrypted(Oid type)
 }
 
 static void
-check_index_column(Oid access_method, Oid type)
+check_index_column(Oid access_method, Oid type, Oid opclass)
 {
 	if (!phi_contains_encrypted(type))
 		return;
@@ -141,7 +141,8 @@ check_index_column(Oid access_method, Oid type)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("indexes on arrays, ranges and composites of encrypted values are not supported")));
-	if (access_method != HASH_AM_OID && !phi_allow_ordered_index)
+	if (access_method != HASH_AM_OID && !phi_allow_ordered_index &&
+		!phi_is_equality_family(get_opclass_family(opclass), type))
 		phi_refuse_ordered_index();
 }
 
@@ -233,9 +234,12 @@ check_columns(Oid relation, int sub, bool is_added)
 }
 
 static void
-check_index(HeapTuple tuple, List *expressions)
+check_index(HeapTuple tuple, TupleDesc desc, List *expressions)
 {
 	Form_pg_index index = (Form_pg_index) GETSTRUCT(tuple);
+	bool		isnull;
+	oidvector  *opclasses = (oidvector *)
+		DatumGetPointer(heap_getattr(tuple, Anum_pg_index_indclass, desc, &isnull));
 	Oid			access_method = access_method_of(index->indexrelid);
 	ListCell   *next = list_head(expressions);
 
@@ -251,7 +255,7 @@ check_index(HeapTuple tuple, List *expressions)
 			type = exprType(lfirst(next));
 			next = lnext(expressions, next);
 		}
-		check_index_column(access_method, type);
+		check_index_column(access_method, type, opclasses->values[i]);
 	}
 }
 
@@ -322,7 +326,7 @@ check_row(const Catalogue *catalogue, Oid object, int sub)
 		refuse_literals(first, NULL);
 		refuse_literals(second, NULL);
 		if (catalogue->relation == IndexRelationId)
-			check_index(tuple, (List *) first);
+			check_index(tuple, desc, (List *) first);
 		if (catalogue->relation == ConstraintRelationId)
 			check_constraint(tuple, first);
 	}

@@ -5,7 +5,9 @@
 #include "postgres.h"
 
 #include "access/transam.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_opfamily.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "port/pg_bswap.h"
@@ -35,6 +37,15 @@ static PhiType types[] = {
 
 static bool loaded = false;
 
+/* Signatures of functions: plans look them up anew each time they run. */
+typedef struct Resolved
+{
+	Oid			function;
+	PhiFunction signature;
+} Resolved;
+
+static Resolved resolved[64];
+
 /* The base types are built in, so what is looked up here never changes. */
 static void
 load_base(PhiType *type)
@@ -58,13 +69,20 @@ load_types(void)
 	for (int i = 0; i < (int) lengthof(types); i++)
 	{
 		PhiType    *type = &types[i];
+		char		family[NAMEDATALEN];
 
 		if (type->send.fn_oid == InvalidOid)
 			load_base(type);
 		type->oid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
 									PointerGetDatum(type->name),
 									ObjectIdGetDatum(PG_CATALOG_NAMESPACE));
+		snprintf(family, sizeof(family), "%s_unique_ops", type->name);
+		type->equality_family =
+			GetSysCacheOid3(OPFAMILYAMNAMENSP, Anum_pg_opfamily_oid,
+							ObjectIdGetDatum(BTREE_AM_OID), CStringGetDatum(family),
+							ObjectIdGetDatum(PG_CATALOG_NAMESPACE));
 	}
+	memset(resolved, 0, sizeof(resolved));
 	loaded = true;
 }
 
@@ -109,28 +127,27 @@ phi_type_within(Oid oid, int32 *typmod)
 	return phi_type_by_oid(oid);
 }
 
-/* hashencbigint(integer) hashes an integer as the encbigint it would equal. */
-static const PhiType *
-type_of_hash(Oid function)
+const PhiType *
+phi_type_named_by(Oid function)
 {
 	const char *name = get_func_name(function);
 
 	for (int i = 0; i < (int) lengthof(types); i++)
 	{
-		if (strncmp(name, "hash", 4) == 0 && strcmp(name + 4, types[i].name) == 0)
+		if (strstr(name, types[i].name) != NULL)
 			return &types[i];
 	}
 	return NULL;
 }
 
-static PhiFunction *
-resolve(FmgrInfo *flinfo)
+static void
+read_signature(Oid oid, PhiFunction *function)
 {
-	PhiFunction *function = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(PhiFunction));
 	Oid		   *args;
 	int			nargs;
-	Oid			result = get_func_signature(flinfo->fn_oid, &args, &nargs);
+	Oid			result = get_func_signature(oid, &args, &nargs);
 
+	memset(function, 0, sizeof(PhiFunction));
 	for (int i = 0; i < Min(nargs, 2); i++)
 	{
 		function->arg[i] = phi_type_by_oid(args[i]);
@@ -138,18 +155,34 @@ resolve(FmgrInfo *flinfo)
 			function->plain = args[i];
 	}
 	function->result = phi_type_by_oid(result);
-
-	/* The server keeps the support functions of an index in a context of its own. */
-	function->in_index = strcmp(flinfo->fn_mcxt->name, "index info") == 0;
 	if (nargs == 1 && function->arg[0] != NULL && function->result == NULL)
 		function->plain = result;
 	function->type = function->arg[0] ? function->arg[0] :
 		function->arg[1] ? function->arg[1] : function->result;
 	if (function->type == NULL)
-		function->type = type_of_hash(flinfo->fn_oid);
+		function->type = phi_type_named_by(oid);
 	if (function->type == NULL)
-		elog(ERROR, "function %u has no argument or result of an encrypted type",
-			 flinfo->fn_oid);
+		elog(ERROR, "function %u has no argument or result of an encrypted type", oid);
+}
+
+static PhiFunction *
+resolve(FmgrInfo *flinfo)
+{
+	PhiFunction *function = MemoryContextAlloc(flinfo->fn_mcxt, sizeof(PhiFunction));
+	Resolved   *known = &resolved[flinfo->fn_oid % lengthof(resolved)];
+
+	if (!loaded)
+		load_types();
+	if (known->function != flinfo->fn_oid)
+	{
+		known->function = InvalidOid;
+		read_signature(flinfo->fn_oid, &known->signature);
+		known->function = flinfo->fn_oid;
+	}
+	*function = known->signature;
+
+	/* The server keeps the support functions of an index in a context of its own. */
+	function->in_index = strcmp(flinfo->fn_mcxt->name, "index info") == 0;
 	return function;
 }
 

@@ -29,6 +29,7 @@ typedef struct PhiType
 	bool		bytewise;		/* values are equal if payloads are */
 	/* In this database and process: */
 	Oid			oid;
+	Oid			equality_family;	/* of btree, that of the class enctext_equality_ops */
 	Oid			ioparam;		/* the base type's I/O functions */
 	FmgrInfo	in;
 	FmgrInfo	out;
@@ -38,6 +39,9 @@ typedef struct PhiType
 
 /* NULL when "oid" is none of ours. */
 extern const PhiType *phi_type_by_oid(Oid oid);
+
+/* The type whose name is part of a support function's, as in hashencbigint(integer). */
+extern const PhiType *phi_type_named_by(Oid function);
 
 /*
  * The same, also for a domain over one of ours or an array of it; a domain's
@@ -59,6 +63,7 @@ typedef struct PhiFunction
 	bool		conversion_known;
 	CoercionPathType path;		/* between "plain" and type->base */
 	FmgrInfo	convert;
+	struct PhiOrder *order;		/* of a comparison's support function */
 } PhiFunction;
 
 extern PhiFunction *phi_function(FunctionCallInfo fcinfo);

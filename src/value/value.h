@@ -13,6 +13,9 @@
 #define PHI_PREFIX "phi1:"		/* of the text form of an envelope */
 #define PHI_PREFIX_LEN 5
 
+/* Tells two envelopes apart: the first bytes of their nonces. */
+#define PHI_MARK_BYTES 16
+
 /* Whether the session may read values of a key. */
 typedef enum PhiAccess
 {
@@ -84,6 +87,9 @@ extern bool phi_is_authentic(const PhiType *type, Datum datum,
 extern void phi_open_envelope(const PhiEnvelope *envelope, PhiKey *key, PhiOpened *opened);
 extern void phi_close(PhiOpened *opened);
 
+/* Remembers what an envelope holds, if it is short, until the next is remembered. */
+extern void phi_keep_payload(PhiSpan bytes, PhiSpan payload);
+
 /* The same, as a value of type->base. */
 extern Datum phi_open_datum(const PhiType *type, const PhiEnvelope *envelope, PhiKey *key);
 
@@ -120,6 +126,12 @@ extern Datum phi_renew(const PhiType *type, Datum datum);
 
 /* The keyed PRF of a value, as indexes hold 32 bits of. */
 extern uint64 phi_search_value(const PhiType *type, const PhiEnvelope *envelope);
+
+/* The same, from a cache where it is there. */
+extern uint64 phi_search_cached(const PhiType *type, const PhiEnvelope *envelope);
+
+/* The same of a value of type->base, as if it were the clinic's. */
+extern uint64 phi_search_plain(const PhiType *type, int32 clinic_id, Datum value);
 
 extern void phi_hooks_init(void);
 
