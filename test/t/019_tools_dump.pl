@@ -34,7 +34,9 @@ $node->safe_psql('postgres', q{
 	CREATE FUNCTION touched() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a trigger fired: %', NEW.name; END $$;
 	CREATE TRIGGER touched BEFORE INSERT OR UPDATE ON patient FOR EACH ROW WHEN (NEW.id > 1000) EXECUTE FUNCTION touched();
 	CREATE TABLE memo (text enctext);
-	GRANT SELECT, INSERT, UPDATE, DELETE ON patient, visit, called, names, memo TO app_a, app_b, nurse_a;
+	CREATE UNIQUE INDEX patient_one_name ON patient (name enctext_equality_ops);
+	CREATE TABLE alias (clinic text NOT NULL DEFAULT phi.current_clinic(), of enctext(identity) REFERENCES patient (name), alias enctext(identity));
+	GRANT SELECT, INSERT, UPDATE, DELETE ON patient, visit, called, names, memo, alias TO app_a, app_b, nurse_a;
 	SELECT phi.isolate('patient', 'clinic'), phi.isolate('visit', 'clinic');
 });
 my %name = (a => 'Kobayashi', b => 'Nishimura');
@@ -51,7 +53,7 @@ for my $clinic ('a', 'b')
 		SELECT count(*) FROM patient}, '40', "patients of clinic $clinic");
 }
 $node->safe_psql('postgres', 'REFRESH MATERIALIZED VIEW names');
-gives($node, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO memo VALUES ('Kobayashi-memo')}, '', 'and a memo');
+gives($node, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO memo VALUES ('Kobayashi-memo'); INSERT INTO alias (of, alias) VALUES ('Kobayashi-7', 'Kobako')}, '', 'and a memo, and an alias');
 gives($node, 'custodian', "SELECT phi.rotate_key('a', 'identity') > 0", 't', 'a rotation: old keys are needed too');
 gives($node, 'app_a', q{SET phi.clinic = 'a'; UPDATE patient SET name = name || '' WHERE id = 1}, '', 'and new ones');
 my $marks = [ 'Kobayashi', 'Nishimura', '1961-01' ];
@@ -85,6 +87,9 @@ sub whole
 	gives($server, 'app_a', q{SET phi.clinic = 'a'; SET enable_seqscan = off; SELECT id FROM patient WHERE name = 'Kobayashi-7'; SELECT id FROM visit WHERE reason = 'Kobayashi-fever 9'::text}, "7\n9", "$what: the indexes find", database => $database);
 	gives($server, 'app_a', q{SET phi.clinic = 'a'; SET enable_seqscan = off; EXPLAIN (COSTS OFF) SELECT id FROM patient WHERE name = 'Kobayashi-7'}, qr/patient_name/, "$what: and serve", database => $database);
 	refused($server, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO patient (id, name, number) VALUES (99, 'x', 7)}, '23P01', qr/patient_number_excl/, "$what: constraints hold", database => $database);
+	refused($server, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO patient (id, name) VALUES (99, 'Kobayashi-7')}, '23505', qr/patient_one_name/, "$what: unique names", database => $database);
+	refused($server, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO alias (of) VALUES ('nobody')}, '23503', qr/alias_of_fkey/, "$what: foreign keys", database => $database);
+	gives($server, 'app_a', q{SET phi.clinic = 'a'; SELECT p.id, a.alias FROM alias a JOIN patient p ON p.name = a.of}, '7|Kobako', "$what: joins", database => $database);
 	refused($server, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO patient (id, name, born) VALUES (99, 'x', '1899-01-01')}, '23514', qr/"known"/, "$what: checks too", database => $database);
 	refused($server, 'nurse_a', q{SET phi.clinic = 'a'; SELECT record FROM patient}, '42501', qr/clinical/, "$what: classes hold", database => $database);
 	gives($server, undef, q{SELECT count(*) FROM patient WHERE format('%s', name) ~ '^phi1:'}, '80', "$what: sealed it is ciphertext", database => $database);
@@ -119,7 +124,7 @@ my @data = grep { / TABLE DATA / } @entries;
 my @of_phi = grep { / TABLE DATA phi / } @data;
 my @of_tables = grep { !/ TABLE DATA phi / } @data;
 cmp_ok(scalar @of_phi, '>', 5, 'the dump has the rows of the tables of phi');
-is(scalar @of_tables, 4, 'and those of the tables with values');
+is(scalar @of_tables, 5, 'and those of the tables with values');
 for my $case ([ 'before', @of_tables, @of_phi ], [ 'after', @of_phi, @of_tables ])
 {
 	my ($when, @order) = @$case;
@@ -175,10 +180,11 @@ whole($node, 'parallel', 'directory');
 # One table, lost and brought back. A check that reads values stops who cannot
 # read them: it is dropped, and added again.
 my @one = ('pg_restore', '--exit-on-error', '--data-only', '-d', $parallel);
-$node->safe_psql('parallel', 'DELETE FROM visit; DELETE FROM patient');
+$node->safe_psql('parallel', 'CREATE TABLE kept AS TABLE alias; DELETE FROM alias; DELETE FROM visit; DELETE FROM patient');
 $node->command_fails_like([ @one, '--table=patient', $custom ], qr/cannot decrypt a value in a sealed session/, 'a check on encrypted columns stops the restore of data alone');
 $node->safe_psql('parallel', 'ALTER TABLE patient DROP CONSTRAINT known');
 $node->command_ok([ @one, '--table=patient', $custom ], 'without it: pg_restore --data-only --table');
+$node->safe_psql('parallel', 'INSERT INTO alias TABLE kept');
 $node->command_ok([ @one, '--table=visit_a', '--table=visit_b', $directory ], 'of partitions, from a directory');
 my $check = q{ALTER TABLE patient ADD CONSTRAINT known CHECK (length(name) > 0 AND born > '1900-01-01'::date)};
 refused($node, undef, $check, '42501', qr/sealed session/, 'a check cannot be added to rows that cannot be read', database => 'parallel');
@@ -233,7 +239,7 @@ for my $form ('--inserts', '--compress=0')
 # They are encrypted anew by a session that may, and refused to any other.
 my $anew = new_database('anew');
 $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $anew, $custom ], 'a copy');
-$node->safe_psql('anew', 'TRUNCATE patient, visit');
+$node->safe_psql('anew', 'TRUNCATE patient, visit, alias');
 $node->command_fails_like([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $anew, '-f', "$files/plain--inserts" ], qr/cannot encrypt a value in a sealed session/, 'a dump of plain values is not stored in a sealed session');
 {
 	local $ENV{PGOPTIONS} = '-c phi.clinic=a';

@@ -29,19 +29,26 @@ $node->safe_psql('postgres', q{
 		EXCLUDE USING hash (number WITH =), EXCLUDE USING hash (name WITH =));
 	ALTER TABLE loose ADD CONSTRAINT short CHECK (length(name) < 40) NOT VALID;
 	CREATE TABLE isolated (LIKE loose INCLUDING ALL, EXCLUDE USING hash (number WITH =), EXCLUDE USING hash (name WITH =));
-	SELECT phi.isolate('isolated', 'clinic');
+	CREATE TABLE loose_parent (clinic text DEFAULT 'a', name enctext(identity));
+	CREATE UNIQUE INDEX ON loose_parent (name enctext_equality_ops);
+	CREATE TABLE loose_child (clinic text DEFAULT 'a', name enctext(identity) REFERENCES loose_parent (name));
+	CREATE TABLE isolated_parent (LIKE loose_parent INCLUDING ALL);
+	CREATE TABLE isolated_child (clinic text DEFAULT 'a', name enctext(identity) REFERENCES isolated_parent (name));
+	SELECT phi.isolate(t, 'clinic') FROM unnest(ARRAY['isolated', 'isolated_parent', 'isolated_child']::regclass[]) t;
 	CREATE VIEW negative AS SELECT * FROM loose WHERE id < 0 WITH CHECK OPTION;
 	CREATE DOMAIN initials AS enctext;
 	ALTER DOMAIN initials ADD CONSTRAINT brief CHECK (length(VALUE) < 4) NOT VALID;
 	CREATE FUNCTION number_of(wanted text) RETURNS bigint LANGUAGE plpgsql AS $$
 		#print_strict_params on
 		DECLARE found bigint; BEGIN SELECT l.number INTO STRICT found FROM loose l WHERE name = wanted; RETURN found; END $$;
-	GRANT ALL ON loose, isolated, negative TO app_a;
+	GRANT ALL ON loose, loose_parent, loose_child, isolated, isolated_parent, isolated_child, negative TO app_a;
 	GRANT CREATE ON SCHEMA public TO app_a;
 });
 gives($node, 'app_a', $open . q{
 	INSERT INTO loose (id, name, number, other) VALUES (1, 'LeakStored', 1, 1);
-	INSERT INTO isolated (id, name, number, other) VALUES (1, 'LeakStored', 1, 1)}, '', 'a value in each table');
+	INSERT INTO isolated (id, name, number, other) VALUES (1, 'LeakStored', 1, 1);
+	INSERT INTO loose_parent (name) VALUES ('LeakParent'); INSERT INTO loose_child (name) VALUES ('LeakParent');
+	INSERT INTO isolated_parent (name) VALUES ('LeakParent'); INSERT INTO isolated_child (name) VALUES ('LeakParent')}, '', 'a value in each table');
 
 my $logged = 0;
 sub logged
@@ -71,6 +78,9 @@ my @failing = (
 	[ 'excluded name', '23P01', "INSERT INTO loose (id, name, number, other) VALUES (2, 'LeakStored', 2, 1)", 'LeakStored DETAIL' ],
 	[ 'excluded number', '23P01', "INSERT INTO loose (id, name, number, other) VALUES (2, 'LeakExcluded', 1, 1)" ],
 	[ 'primary key', '23505', "INSERT INTO loose (id, name, number, other) VALUES (1, 'LeakPrimary', 2, 1)" ],
+	[ 'unique', '23505', "INSERT INTO loose_parent (name) VALUES ('LeakParent')", 'LeakParent DETAIL' ],
+	[ 'foreign key', '23503', "INSERT INTO loose_child (name) VALUES ('LeakChild')", 'LeakChild DETAIL' ],
+	[ 'foreign key, the other way', '23503', 'DELETE FROM loose_parent', 'LeakParent DETAIL' ],
 	[ 'not null', '23502', "INSERT INTO loose (id, name, number, other) VALUES (2, 'LeakNotNull', 2, NULL)", 'LeakNotNull DETAIL' ],
 	[ 'check', '23514', "INSERT INTO loose (id, name, number, other) VALUES (2, 'LeakCheck' || repeat('1', 40), 2, 1)", 'LeakCheck DETAIL' ],
 	[ 'check option', '44000', "INSERT INTO negative (id, name, number, other) VALUES (2, 'LeakOption', 2, 1)", 'LeakOption DETAIL' ],
@@ -95,7 +105,7 @@ sub run_failing
 	{
 		my ($what, $state, $sql) = @$case;
 		next if $table eq 'isolated' && $what =~ /COPY/;    # the server has none
-		refused($node, 'app_a', $open . ($sql =~ s/\bloose\b/$table/gr), $state, qr/./, "$name: $what");
+		refused($node, 'app_a', $open . ($sql =~ s/\bloose(?=_|\b)/$table/gr), $state, qr/./, "$name: $what");
 	}
 	return leaks();
 }
@@ -117,6 +127,8 @@ is_deeply([ grep { / DETAIL$/ && !/^Leak(Option|Strict|Json) / } @$told ], [], '
 refused($node, undef, 'INSERT INTO loose (id, name, other) SELECT 5, name, NULL FROM loose', '23502', qr/DETAIL:  Failing row contains \(.*phi1:/, 'sealed: not null');
 refused($node, undef, 'ALTER TABLE loose DROP CONSTRAINT short; INSERT INTO loose SELECT 5, clinic, name, NULL, 1 FROM loose', '23P01', qr/DETAIL:  Key \(name\)=\(phi1:/, 'sealed: excluded');
 $node->safe_psql('postgres', 'ALTER TABLE loose ADD CONSTRAINT short CHECK (length(name) < 40) NOT VALID');
+refused($node, undef, 'INSERT INTO loose_parent SELECT * FROM loose_parent', '23505', qr/DETAIL:  Key \(name\)=\(phi1:/, 'sealed: unique');
+refused($node, undef, 'DELETE FROM loose_parent', '23503', qr/DETAIL:  Key \(name\)=\(phi1:/, 'sealed: foreign key');
 refused($node, undef, "INSERT INTO loose (id, name, other) VALUES (5, 'LeakSealed', 1)", '42501', qr/sealed session/, 'sealed: a literal');
 is_deeply(leaks(), [], 'sealed: no name in the log');
 
@@ -220,7 +232,7 @@ $session->query('COMMIT');
 $session->quit;
 
 # All files of the server.
-my @names = map { "Leak$_" } qw(Stored Excluded Primary NotNull Check Option Domain Columns Other Bad Copied Literal Parameter Sealed Inserted Searched Listed Executed Updated Utility Statement Plan Generic Explained Activity Hidden Spilled);
+my @names = map { "Leak$_" } qw(Stored Parent Child Excluded Primary NotNull Check Option Domain Columns Other Bad Copied Literal Parameter Sealed Inserted Searched Listed Executed Updated Utility Statement Plan Generic Explained Activity Hidden Spilled);
 $node->safe_psql('postgres', 'SELECT pg_stat_statements_reset(); VACUUM; CHECKPOINT');
 $node->stop;
 my $found = files_with(\@names, map { $node->data_dir . "/$_" } qw(base global pg_wal pg_stat pg_stat_tmp pg_xact pg_logical pg_twophase pg_notify));
