@@ -24,6 +24,7 @@ SQL_PARTS = \
 	src/value/operators.sql.in \
 	src/value/casts_to.sql.in \
 	src/value/casts_from.sql.in \
+	src/value/casts_json.sql.in \
 	src/value/extra.sql \
 	src/keys/search_key.sql \
 	src/rekey/rekey.sql \

@@ -67,6 +67,9 @@ extern void phi_literal_made(void);
  */
 extern void phi_check_command(Node *command);
 
+/* For a new cast: while the server is upgraded, mends the array of its type. */
+extern void phi_mend_types(Oid cast);
+
 /* For CREATE TABLE that has run: ERROR 0A000 for encrypted partition keys. */
 extern void phi_check_partition_key(CreateStmt *command);
 
