@@ -22,7 +22,7 @@ SELECT is(string_agg(name, ' '), NULL, 'all functions of one name are open or no
 -- What is built like what, by name with the type left out.
 CREATE VIEW t.kind AS
 SELECT regexp_replace(CASE WHEN schema = 'pg_catalog' THEN regexp_replace(name, 'enc(text|bytea|jsonb|bigint|numeric|date|timestamptz|boolean)', 'enc') ELSE 'phi.' || name END,
-         '^(text|bytea|jsonb|int8|numeric|date|timestamptz|bool|bpchar|varchar|json|int4|int2|float8|timestamp)$', 'base') AS kind, *
+         '^(text|bytea|jsonb|int8|numeric|date|timestamptz|bool|bpchar|varchar|json|int4|int2|float8|float4|name|time|timestamp)$', 'base') AS kind, *
 FROM t.function;
 CREATE TABLE t.wanted (kind text, facts text);
 INSERT INTO t.wanted VALUES
