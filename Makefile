@@ -1,5 +1,6 @@
 # make demo     shows it all on a throw-away PostgreSQL cluster
-# make check    runs every test
+# make check    runs every test but those of clients
+# make check-clients    tries drivers, ORMs and a pooler
 # make shell    psql on such a cluster, with the demonstration's patients
 # make all install    the usual build, with PG_CONFIG=… for another version
 
@@ -23,6 +24,7 @@ SQL_PARTS = \
 	src/value/operators.sql.in \
 	src/value/casts_to.sql.in \
 	src/value/casts_from.sql.in \
+	src/value/casts_json.sql.in \
 	src/value/extra.sql \
 	src/keys/search_key.sql \
 	src/rekey/rekey.sql \
@@ -69,7 +71,7 @@ endif
 # These goals start from nothing: packages, build, install, then the work. They
 # build by calling make again and do without PGXS, which may not be there yet
 # and has a `check` of its own.
-PHI_GOALS = prepare demo shell check check-% bench bench-values bench-rekey fuzz
+PHI_GOALS = prepare demo shell check check-% check-clients bench bench-values bench-rekey fuzz
 ifneq ($(filter $(PHI_GOALS),$(MAKECMDGOALS)),)
 
 .PHONY: $(PHI_GOALS) all install clean
@@ -85,6 +87,9 @@ check: prepare
 	@test/run
 check-%: prepare
 	@test/run $*
+check-clients: prepare
+	@tools/install-packages clients
+	@test/clients/run
 bench: prepare
 	@bench/run
 bench-values: prepare

@@ -35,6 +35,13 @@ typedef struct PhiPayload
 extern PhiStatus phi_envelope_parse(const uint8_t *data, size_t len,
 									PhiEnvelope *envelope);
 
+/* Bytes of a parsed envelope, which begin with its header. */
+static inline size_t
+phi_envelope_bytes(const PhiEnvelope *envelope)
+{
+	return envelope->tag.ptr + envelope->tag.len - envelope->header.ptr;
+}
+
 /* Bytes of the envelope of a payload that is not compressed: the most it takes. */
 extern size_t phi_envelope_size(const PhiSuite *suite, size_t payload);
 

@@ -28,6 +28,39 @@ CREATE AGGREGATE pg_catalog.max(pg_catalog.encdate) (
   SFUNC = pg_catalog.encdatelarger, STYPE = pg_catalog.encdate,
   COMBINEFUNC = pg_catalog.encdatelarger, SORTOP = OPERATOR(pg_catalog.>), PARALLEL = SAFE);
 
+/*
+ * A date with an interval or a time is a timestamp, and its parts are those of a
+ * date: the server would take it for a timestamptz, which is preferred.
+ */
+CREATE FUNCTION pg_catalog.encdate_pl_interval(pg_catalog.encdate, interval) RETURNS timestamp
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE RETURN pg_catalog.date($1) + $2;
+CREATE FUNCTION pg_catalog.encdate_mi_interval(pg_catalog.encdate, interval) RETURNS timestamp
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE RETURN pg_catalog.date($1) - $2;
+CREATE FUNCTION pg_catalog.interval_pl_encdate(interval, pg_catalog.encdate) RETURNS timestamp
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE RETURN $1 + pg_catalog.date($2);
+CREATE FUNCTION pg_catalog.encdate_pl_time(pg_catalog.encdate, time) RETURNS timestamp
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE RETURN pg_catalog.date($1) + $2;
+CREATE FUNCTION pg_catalog.time_pl_encdate(time, pg_catalog.encdate) RETURNS timestamp
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE RETURN $1 + pg_catalog.date($2);
+CREATE OPERATOR pg_catalog.+ (
+  FUNCTION = pg_catalog.encdate_pl_interval, LEFTARG = pg_catalog.encdate, RIGHTARG = interval,
+  COMMUTATOR = OPERATOR(pg_catalog.+));
+CREATE OPERATOR pg_catalog.+ (
+  FUNCTION = pg_catalog.interval_pl_encdate, LEFTARG = interval, RIGHTARG = pg_catalog.encdate,
+  COMMUTATOR = OPERATOR(pg_catalog.+));
+CREATE OPERATOR pg_catalog.+ (
+  FUNCTION = pg_catalog.encdate_pl_time, LEFTARG = pg_catalog.encdate, RIGHTARG = time,
+  COMMUTATOR = OPERATOR(pg_catalog.+));
+CREATE OPERATOR pg_catalog.+ (
+  FUNCTION = pg_catalog.time_pl_encdate, LEFTARG = time, RIGHTARG = pg_catalog.encdate,
+  COMMUTATOR = OPERATOR(pg_catalog.+));
+CREATE OPERATOR pg_catalog.- (
+  FUNCTION = pg_catalog.encdate_mi_interval, LEFTARG = pg_catalog.encdate, RIGHTARG = interval);
+CREATE FUNCTION pg_catalog.extract(text, pg_catalog.encdate) RETURNS numeric
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE RETURN pg_catalog.extract($1, pg_catalog.date($2));
+CREATE FUNCTION pg_catalog.date_part(text, pg_catalog.encdate) RETURNS float8
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE RETURN pg_catalog.date_part($1, pg_catalog.date($2));
+
 CREATE VIEW phi.protected_columns AS
   WITH RECURSIVE ours (oid, typmod) AS (
     SELECT d.objid, -1

@@ -9,6 +9,7 @@
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pathnodes.h"
+#include "parser/parse_node.h"
 #include "session/session.h"
 
 /*
@@ -66,11 +67,17 @@ extern void phi_literal_made(void);
  */
 extern void phi_check_command(Node *command);
 
+/* For a new cast: while the server is upgraded, mends the array of its type. */
+extern void phi_mend_types(Oid cast);
+
 /* For CREATE TABLE that has run: ERROR 0A000 for encrypted partition keys. */
 extern void phi_check_partition_key(CreateStmt *command);
 
-/* Casts the encrypted columns of a client's query to their base types. */
-extern void phi_cast_results(Query *query);
+/* Makes a client's encrypted parameters plain ones where that fits. */
+extern void phi_make_params_plain(ParseState *pstate, Query *query);
+
+/* Makes a client's query take and give base types instead of encrypted ones. */
+extern void phi_plain_for_client(ParseState *pstate, Query *query);
 
 /* Whether that was done to a query. */
 extern bool phi_has_cast_results(Query *query);

@@ -162,7 +162,7 @@ analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 		prev_analyze(pstate, query, jstate);
 	note_literals();
 	if (is_to_cast(pstate))
-		phi_cast_results(query);
+		phi_plain_for_client(pstate, query);
 }
 
 static PlannedStmt *

@@ -9,10 +9,13 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/jsonapi.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
 #include "utils/memutils.h"
 
 #include "compat.h"
@@ -23,6 +26,7 @@ PG_FUNCTION_INFO_V1(phi_enc_in);
 PG_FUNCTION_INFO_V1(phi_enc_out);
 PG_FUNCTION_INFO_V1(phi_enc_recv);
 PG_FUNCTION_INFO_V1(phi_enc_send);
+PG_FUNCTION_INFO_V1(phi_enc_to_json);
 PG_FUNCTION_INFO_V1(phi_enc_typmod_in);
 PG_FUNCTION_INFO_V1(phi_enc_typmod_out);
 
@@ -201,6 +205,54 @@ phi_enc_send(PG_FUNCTION_ARGS)
 										   phi_open_datum(type, &envelope, key)));
 	text = phi_envelope_text((struct varlena *) DatumGetPointer(datum), &len);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(text, len));
+}
+
+/* As the server writes values of the base type. */
+static void
+append_json(StringInfo json, const PhiType *type, Datum value)
+{
+	char		buf[MAXDATELEN + 1];
+	char	   *text;
+
+	switch (type->base)
+	{
+		case BOOLOID:
+			appendStringInfoString(json, DatumGetBool(value) ? "true" : "false");
+			break;
+		case DATEOID:
+		case TIMESTAMPTZOID:
+			appendStringInfo(json, "\"%s\"", JsonEncodeDateTime(buf, value, type->base, NULL));
+			break;
+		default:
+			text = OutputFunctionCall(unconstify(FmgrInfo *, &type->out), value);
+			if (IsValidJsonNumber(text, strlen(text)))
+				appendStringInfoString(json, text);
+			else
+				escape_json(json, text);	/* NaN, infinity */
+			break;
+	}
+}
+
+/*
+ * json(encbigint) and so on, for types that JSON does not print as their output
+ * function does: to_json() and the like look for such a cast.
+ */
+Datum
+phi_enc_to_json(PG_FUNCTION_ARGS)
+{
+	Datum		datum = PointerGetDatum(PG_GETARG_VARLENA_PP(0));
+	const PhiType *type = phi_function(fcinfo)->type;
+	PhiEnvelope envelope;
+	PhiKey	   *key = readable_key(type, datum, &envelope);
+	StringInfoData json;
+	Size		len;
+
+	initStringInfo(&json);
+	if (key != NULL)
+		append_json(&json, type, phi_open_datum(type, &envelope, key));
+	else
+		escape_json(&json, phi_envelope_text((struct varlena *) DatumGetPointer(datum), &len));
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(json.data, json.len));
 }
 
 /* enctexttypmodin(cstring[]) and so on: the number of the class */

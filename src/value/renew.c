@@ -104,30 +104,23 @@ renew_list(List *targets)
 	}
 }
 
-/* Its columns may be sorted or grouped by; what modifies data must stay on top. */
+/* Its columns may be sorted or grouped by. */
 static void
 renew_select(Query *query)
 {
 	ListCell   *cell;
-	bool		found = false;
-	bool		is_sorted = false;
 
 	foreach(cell, query->targetList)
 	{
 		TargetEntry *target = lfirst_node(TargetEntry, cell);
 
-		found |= phi_contains_encrypted(exprType((Node *) target->expr));
-		is_sorted |= target->ressortgroupref != 0;
+		if (phi_contains_encrypted(exprType((Node *) target->expr)))
+		{
+			phi_wrap_query(query);
+			renew_list(query->targetList);
+			return;
+		}
 	}
-	if (!found)
-		return;
-	if (!query->hasModifyingCTE)
-		phi_wrap_query(query);
-	else if (is_sorted || query->setOperations != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("CREATE TABLE AS of encrypted columns cannot both sort or group and modify data in WITH")));
-	renew_list(query->targetList);
 }
 
 void

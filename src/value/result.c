@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "access/transam.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_coerce.h"
@@ -25,13 +24,26 @@
 #include "value/guard.h"
 #include "value/value.h"
 
+/*
+ * The base type of an encrypted one, the array of it for an array; InvalidOid
+ * for any other.
+ */
+static Oid
+base_type(Oid type)
+{
+	int32		typmod;
+	const PhiType *ours = phi_type_within(type, &typmod);
+
+	if (ours == NULL)
+		return InvalidOid;
+	return OidIsValid(get_element_type(getBaseType(type))) ?
+		get_array_type(ours->base) : ours->base;
+}
+
 static bool
 is_encrypted(const TargetEntry *entry)
 {
-	Oid			type = exprType((Node *) entry->expr);
-
-	return !entry->resjunk && type >= FirstNormalObjectId &&
-		phi_type_by_oid(getBaseType(type)) != NULL;
+	return !entry->resjunk && OidIsValid(base_type(exprType((Node *) entry->expr)));
 }
 
 static bool
@@ -53,8 +65,7 @@ cast_to_base(Expr *expr)
 	Oid			from = exprType((Node *) expr);
 	Node	   *cast;
 
-	cast = coerce_to_target_type(NULL, (Node *) expr, from,
-								 phi_type_by_oid(getBaseType(from))->base, -1,
+	cast = coerce_to_target_type(NULL, (Node *) expr, from, base_type(from), -1,
 								 COERCION_EXPLICIT, COERCE_IMPLICIT_CAST, -1);
 	assign_expr_collations(NULL, cast);
 	return (Expr *) cast;
@@ -88,6 +99,46 @@ cast_targets(List *targets)
 		entry->expr = cast_to_base(entry->expr);
 	}
 	return list_concat(targets, hidden);
+}
+
+/* References to the common table expressions of the query at "level" above. */
+static bool
+raise_references(Node *node, void *level)
+{
+	Index	   *depth = level;
+	bool		aborted;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		if (rte->rtekind == RTE_CTE && rte->ctelevelsup == *depth - 1)
+			rte->ctelevelsup++;
+		return false;
+	}
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, raise_references, level);
+	++*depth;
+	aborted = query_tree_walker((Query *) node, raise_references, level,
+								QTW_EXAMINE_RTES_BEFORE);
+	--*depth;
+	return aborted;
+}
+
+/* WITH stays on top: what modifies data may be nowhere else. */
+static void
+raise_with(Query *outer, Query *inner)
+{
+	Index		depth = 0;
+
+	outer->cteList = inner->cteList;
+	outer->hasRecursive = inner->hasRecursive;
+	outer->hasModifyingCTE = inner->hasModifyingCTE;
+	inner->cteList = NIL;
+	inner->hasRecursive = inner->hasModifyingCTE = false;
+	raise_references((Node *) inner, &depth);
 }
 
 void
@@ -133,21 +184,20 @@ phi_wrap_query(Query *query)
 	query->targetList = targets;
 	query->stmt_location = inner->stmt_location;
 	query->stmt_len = inner->stmt_len;
+	raise_with(query, inner);
 }
 
 /*
  * DISTINCT and set operations compare the encrypted values, which must stay in
  * their target lists.  Sorts, if they spill, write what is in theirs: wrapped,
  * that is ciphertext, and only rows that are sent are decrypted.  A query that
- * modifies in WITH must stay at top level, one that locks rows too.
+ * locks rows must stay at top level; it can only be sorted.
  */
 static bool
 needs_wrapping(const Query *query)
 {
-	if (query->hasModifyingCTE || query->rowMarks != NIL)
-		return false;
 	return query->setOperations != NULL || query->distinctClause != NIL ||
-		query->sortClause != NIL;
+		(query->sortClause != NIL && query->rowMarks == NIL);
 }
 
 static void
@@ -163,8 +213,7 @@ cast_results(Query *query)
 		return;
 	if (needs_wrapping(query))
 		phi_wrap_query(query);
-	if (query->setOperations == NULL && query->distinctClause == NIL)
-		query->targetList = cast_targets(query->targetList);
+	query->targetList = cast_targets(query->targetList);
 }
 
 static bool
@@ -192,30 +241,43 @@ query_of_client(Query *query)
 	return (Query *) inner;
 }
 
+/* What an implicit cast is applied to; NULL when it is none. */
+static Node *
+cast_value(Expr *expr)
+{
+	if (IsA(expr, FuncExpr) && ((FuncExpr *) expr)->funcformat == COERCE_IMPLICIT_CAST &&
+		list_length(((FuncExpr *) expr)->args) == 1)
+		return linitial(((FuncExpr *) expr)->args);
+	if (IsA(expr, ArrayCoerceExpr) &&
+		((ArrayCoerceExpr *) expr)->coerceformat == COERCE_IMPLICIT_CAST)
+		return (Node *) ((ArrayCoerceExpr *) expr)->arg;
+	return NULL;
+}
+
 /* Our casts are the only ones from our types that are marked as implicit. */
 bool
 phi_has_cast_results(Query *query)
 {
 	ListCell   *cell;
 
-	foreach(cell, query->targetList)
+	foreach(cell, query->commandType == CMD_SELECT ? query->targetList : query->returningList)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, cell);
-		FuncExpr   *cast = (FuncExpr *) entry->expr;
+		Node	   *value = entry->resjunk ? NULL : cast_value(entry->expr);
 
-		if (!entry->resjunk && IsA(cast, FuncExpr) &&
-			cast->funcformat == COERCE_IMPLICIT_CAST && list_length(cast->args) == 1 &&
-			phi_type_by_oid(exprType(linitial(cast->args))) != NULL)
+		if (value != NULL && OidIsValid(base_type(exprType(value))))
 			return true;
 	}
 	return false;
 }
 
 void
-phi_cast_results(Query *query)
+phi_plain_for_client(ParseState *pstate, Query *query)
 {
 	Query	   *of_client = query_of_client(query);
 
-	if (of_client != NULL && wanted())
-		cast_results(of_client);
+	if (of_client == NULL || !wanted())
+		return;
+	phi_make_params_plain(pstate, of_client);
+	cast_results(of_client);
 }

@@ -80,6 +80,8 @@ prf_of_envelope(const PhiType *type, const PhiEnvelope *envelope, PhiKey *key, i
 	if (!type->bytewise)
 		return prf_of_value(type, clinic_id, class, phi_open_datum(type, envelope, key));
 	phi_open_envelope(envelope, key, &opened);
+	phi_keep_payload((PhiSpan) {envelope->header.ptr, phi_envelope_bytes(envelope)},
+					 opened.payload);
 	result = prf(clinic_id, class, opened.payload);
 	phi_close(&opened);
 	return result;

@@ -1,7 +1,8 @@
 /*
  * stored.c
  *		What definitions must not keep: literals of encrypted types, indexes that
- *		tell or mix up values, and columns of composites that hold values.
+ *		tell or mix up values, and columns of composites that hold values; and a
+ *		warning of checks that dumps come to grief on.
  *
  * A literal is encrypted, for the clinic of the moment, when it is analysed.
  * In a view, a default, a policy it would be that clinic's for good, and under
@@ -21,6 +22,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_attrdef.h"
 #include "catalog/pg_attribute.h"
+#include "catalog/pg_cast.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_index.h"
@@ -257,6 +259,49 @@ check_index(HeapTuple tuple, TupleDesc desc, List *expressions)
 	}
 }
 
+/* Whether a function or operator is given an encrypted value. */
+static bool
+reads_encrypted(Node *node, void *context)
+{
+	List	   *arguments = NIL;
+	ListCell   *cell;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr))
+		arguments = ((FuncExpr *) node)->args;
+	else if (IsA(node, OpExpr) || IsA(node, DistinctExpr) || IsA(node, NullIfExpr))
+		arguments = ((OpExpr *) node)->args;
+	else if (IsA(node, ScalarArrayOpExpr))
+		arguments = ((ScalarArrayOpExpr *) node)->args;
+	foreach(cell, arguments)
+	{
+		if (phi_contains_encrypted(exprType(lfirst(cell))))
+			return true;
+	}
+	return expression_tree_walker(node, reads_encrypted, context);
+}
+
+/*
+ * A dump restores a check with the table, before its rows: then each row is
+ * checked by a session that can't read it, and refused.
+ */
+static void
+check_constraint(HeapTuple tuple, Node *expression)
+{
+	Form_pg_constraint constraint = (Form_pg_constraint) GETSTRUCT(tuple);
+
+	if (constraint->contype == CONSTRAINT_CHECK && constraint->convalidated &&
+		(constraint->conislocal || OidIsValid(constraint->contypid)) &&
+		reads_encrypted(expression, NULL))
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("check constraint \"%s\" keeps dumps from being restored",
+						NameStr(constraint->conname)),
+				 errdetail("It reads encrypted values, which the session that restores a dump cannot."),
+				 errhint("Drop it, and add it with NOT VALID by ALTER TABLE or ALTER DOMAIN: it holds for all new rows, and dumps restore it after them.")));
+}
+
 static void
 check_row(const Catalogue *catalogue, Oid object, int sub)
 {
@@ -282,6 +327,8 @@ check_row(const Catalogue *catalogue, Oid object, int sub)
 		refuse_literals(second, NULL);
 		if (catalogue->relation == IndexRelationId)
 			check_index(tuple, desc, (List *) first);
+		if (catalogue->relation == ConstraintRelationId)
+			check_constraint(tuple, first);
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
@@ -354,6 +401,8 @@ object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg
 	/* REFRESH ... CONCURRENTLY compares rows in a table of its own. */
 	if (class == RelationRelationId && object >= FirstNormalObjectId && !phi_in_refresh())
 		check_columns(object, sub, access == OAT_POST_CREATE);
+	if (class == CastRelationId && access == OAT_POST_CREATE)
+		phi_mend_types(object);
 	/* An index comes as a relation, and its column 0 as the whole. */
 	if (class == RelationRelationId && access == OAT_POST_CREATE && sub == 0)
 		class = IndexRelationId;

@@ -37,6 +37,15 @@ static PhiType types[] = {
 
 static bool loaded = false;
 
+/* Signatures of functions: plans look them up anew each time they run. */
+typedef struct Resolved
+{
+	Oid			function;
+	PhiFunction signature;
+} Resolved;
+
+static Resolved resolved[64];
+
 /* The base types are built in, so what is looked up here never changes. */
 static void
 load_base(PhiType *type)
@@ -73,6 +82,7 @@ load_types(void)
 							ObjectIdGetDatum(BTREE_AM_OID), CStringGetDatum(family),
 							ObjectIdGetDatum(PG_CATALOG_NAMESPACE));
 	}
+	memset(resolved, 0, sizeof(resolved));
 	loaded = true;
 }
 
@@ -130,14 +140,14 @@ phi_type_named_by(Oid function)
 	return NULL;
 }
 
-static PhiFunction *
-resolve(FmgrInfo *flinfo)
+static void
+read_signature(Oid oid, PhiFunction *function)
 {
-	PhiFunction *function = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(PhiFunction));
 	Oid		   *args;
 	int			nargs;
-	Oid			result = get_func_signature(flinfo->fn_oid, &args, &nargs);
+	Oid			result = get_func_signature(oid, &args, &nargs);
 
+	memset(function, 0, sizeof(PhiFunction));
 	for (int i = 0; i < Min(nargs, 2); i++)
 	{
 		function->arg[i] = phi_type_by_oid(args[i]);
@@ -145,18 +155,34 @@ resolve(FmgrInfo *flinfo)
 			function->plain = args[i];
 	}
 	function->result = phi_type_by_oid(result);
-
-	/* The server keeps the support functions of an index in a context of its own. */
-	function->in_index = strcmp(flinfo->fn_mcxt->name, "index info") == 0;
 	if (nargs == 1 && function->arg[0] != NULL && function->result == NULL)
 		function->plain = result;
 	function->type = function->arg[0] ? function->arg[0] :
 		function->arg[1] ? function->arg[1] : function->result;
 	if (function->type == NULL)
-		function->type = phi_type_named_by(flinfo->fn_oid);
+		function->type = phi_type_named_by(oid);
 	if (function->type == NULL)
-		elog(ERROR, "function %u has no argument or result of an encrypted type",
-			 flinfo->fn_oid);
+		elog(ERROR, "function %u has no argument or result of an encrypted type", oid);
+}
+
+static PhiFunction *
+resolve(FmgrInfo *flinfo)
+{
+	PhiFunction *function = MemoryContextAlloc(flinfo->fn_mcxt, sizeof(PhiFunction));
+	Resolved   *known = &resolved[flinfo->fn_oid % lengthof(resolved)];
+
+	if (!loaded)
+		load_types();
+	if (known->function != flinfo->fn_oid)
+	{
+		known->function = InvalidOid;
+		read_signature(flinfo->fn_oid, &known->signature);
+		known->function = flinfo->fn_oid;
+	}
+	*function = known->signature;
+
+	/* The server keeps the support functions of an index in a context of its own. */
+	function->in_index = strcmp(flinfo->fn_mcxt->name, "index info") == 0;
 	return function;
 }
 

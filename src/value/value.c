@@ -152,6 +152,42 @@ expand(const PhiPayload *payload, PhiOpened *opened)
 	opened->payload = (PhiSpan) {out, payload->expanded};
 }
 
+/*
+ * The last value that was made or looked for: a parameter is encrypted, hashed
+ * and compared in turn.  What is kept is told by all its bytes, for as long as
+ * the keys stay in the keyring.
+ */
+static struct
+{
+	uint64		round;			/* of the keyring */
+	size_t		size;			/* of "bytes"; 0: nothing is kept */
+	size_t		payload_size;
+	uint8		bytes[128];
+	uint8		payload[64];
+} kept = {0};
+
+void
+phi_keep_payload(PhiSpan bytes, PhiSpan payload)
+{
+	kept.size = 0;
+	if (bytes.len > sizeof(kept.bytes) || payload.len > sizeof(kept.payload))
+		return;
+	memcpy(kept.bytes, bytes.ptr, bytes.len);
+	memcpy(kept.payload, payload.ptr, payload.len);
+	kept.size = bytes.len;
+	kept.payload_size = payload.len;
+	kept.round = phi_keyring_round();
+}
+
+static bool
+is_kept(const PhiEnvelope *envelope)
+{
+	size_t		size = phi_envelope_bytes(envelope);
+
+	return size == kept.size && kept.round == phi_keyring_round() &&
+		memcmp(envelope->header.ptr, kept.bytes, size) == 0;
+}
+
 void
 phi_open_envelope(const PhiEnvelope *envelope, PhiKey *key, PhiOpened *opened)
 {
@@ -161,6 +197,12 @@ phi_open_envelope(const PhiEnvelope *envelope, PhiKey *key, PhiOpened *opened)
 	PhiStatus	status;
 
 	opened->far = NULL;
+	if (is_kept(envelope))
+	{
+		memcpy(opened->near, kept.payload, kept.payload_size);
+		opened->payload = (PhiSpan) {opened->near, kept.payload_size};
+		return;
+	}
 	if (envelope->body.len > sizeof(opened->near))
 		body = opened->far = palloc(envelope->body.len);
 	status = phi_envelope_open(envelope, secret, body, &payload);
@@ -282,6 +324,7 @@ phi_seal_payload_for(const PhiType *type, PhiSpan payload, int32 clinic_id, int 
 	if (status != PHI_OK)
 		phi_report_envelope(status);
 	SET_VARSIZE(value, VARHDRSZ + size);
+	phi_keep_payload((PhiSpan) {value + VARHDRSZ, size}, payload);
 	return PointerGetDatum(value);
 }
 

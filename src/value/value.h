@@ -87,6 +87,9 @@ extern bool phi_is_authentic(const PhiType *type, Datum datum,
 extern void phi_open_envelope(const PhiEnvelope *envelope, PhiKey *key, PhiOpened *opened);
 extern void phi_close(PhiOpened *opened);
 
+/* Remembers what an envelope holds, if it is short, until the next is remembered. */
+extern void phi_keep_payload(PhiSpan bytes, PhiSpan payload);
+
 /* The same, as a value of type->base. */
 extern Datum phi_open_datum(const PhiType *type, const PhiEnvelope *envelope, PhiKey *key);
 

@@ -148,9 +148,13 @@ for my $name ('custom', 'directory', 'inserts')
 {
 	$other->safe_psql('postgres', "CREATE DATABASE from_$name");
 	my @restore = $name eq 'inserts'
-		? ('psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-d', $other->connstr("from_$name"), '-f', $dump{$name})
-		: ('pg_restore', '--exit-on-error', $name eq 'directory' ? '--jobs=2' : '--single-transaction', '-d', $other->connstr("from_$name"), $dump{$name});
-	$other->command_ok(\@restore, "dump, $name, into a second cluster");
+		? ('psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-f', $dump{$name}, '-d')
+		: ('pg_restore', '--exit-on-error', $dump{$name}, $name eq 'directory' ? '--jobs=2' : '--single-transaction', '-d');
+	my @steps = $name eq 'directory' ? map { ["--section=$_"] } ('pre-data', 'data', 'post-data') : [];
+	for my $step (@steps)
+	{
+		$other->command_ok([ @restore, $other->connstr("from_$name"), @$step ], "dump, $name, into a second cluster @$step");
+	}
 	restored($other, "from_$name", "second cluster, $name");
 }
 

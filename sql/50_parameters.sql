@@ -1,0 +1,58 @@
+-- Parameters of unknown type are text to the client, where that fits: they are
+-- not encrypted to be compared, and once to be stored.
+CREATE ROLE params_ehr LOGIN;
+SELECT phi.create_clinic('params', 'Parameters') > 0 AS created, phi.grant_clinic('params_ehr', 'params') AS granted;
+CREATE TABLE params (id int, name enctext(identity), kana enctext, born encdate);
+CREATE INDEX params_name ON params USING hash (name);
+GRANT ALL ON params TO params_ehr;
+SET SESSION AUTHORIZATION params_ehr;
+SET phi.clinic = 'params';
+PREPARE p01 AS INSERT INTO params (id, name, kana, born) VALUES ($1, $2, $3, $4) RETURNING name, kana;
+PREPARE p02 AS INSERT INTO params (id, name, kana) VALUES ($1, $2, $3), ($4, $5, $6);
+PREPARE p03 AS SELECT id, name FROM params WHERE name = $1;
+PREPARE p04 AS SELECT id FROM params WHERE name IN ($1, $2) ORDER BY name;
+PREPARE p05 AS SELECT id FROM params WHERE name = ANY ($1);
+PREPARE p06 AS UPDATE params SET name = $1, kana = $1 WHERE name = $2 RETURNING name;
+PREPARE p07 AS SELECT id FROM params WHERE $1 = name AND kana <> $2;
+PREPARE p08 AS SELECT $1::enctext, $1::enctext(identity);
+PREPARE p09 AS SELECT id FROM params WHERE name BETWEEN $1 AND $2 ORDER BY id;
+PREPARE p10 AS SELECT id FROM params WHERE (name, kana) = ($1, $2);
+PREPARE p11 AS WITH x AS (INSERT INTO params (id, name) SELECT 7, $1 RETURNING name) SELECT * FROM x UNION ALL SELECT name FROM params WHERE name = $1;
+PREPARE p12 AS MERGE INTO params USING (VALUES (1)) v(i) ON params.id = -1 WHEN NOT MATCHED THEN INSERT (id, name) VALUES (-1, $1);
+-- Where text does not fit, they stay what they are.
+PREPARE p13 AS SELECT id FROM params WHERE name = coalesce($1, name);
+PREPARE p14 AS SELECT id FROM params WHERE name IN ($1, 'Suzuki') ORDER BY id;
+PREPARE p15 AS SELECT (phi.describe($1::enctext)).class, $1 = name FROM params WHERE id = 1;
+SELECT name, parameter_types FROM pg_prepared_statements ORDER BY name;
+EXECUTE p01 (1, 'Sato', 'さとう', '2001-01-01');
+EXECUTE p02 (2, 'Suzuki', 'x', 3, 'Tanaka', NULL);
+EXECUTE p03 ('Sato');
+EXECUTE p03 (NULL);
+EXECUTE p04 ('Tanaka', 'Sato');
+EXECUTE p05 ('{Sato,Suzuki}');
+EXECUTE p06 ('Ito', 'Tanaka');
+EXECUTE p07 ('Ito', 'x');
+EXECUTE p08 ('a value');
+EXECUTE p09 ('I', 'Sb');
+EXECUTE p10 ('Ito', 'Ito');
+EXECUTE p11 ('Suzuki');
+EXECUTE p12 ('merged');
+EXECUTE p13 ('merged');
+EXECUTE p14 ('Sato');
+EXECUTE p15 ('Sato');
+SELECT DISTINCT (phi.describe(name)).class AS name_class, (phi.describe(kana)).class AS kana_class FROM params ORDER BY 1, 2;
+SET enable_seqscan = off;
+EXPLAIN (COSTS OFF) EXECUTE p03 ('Sato');
+SET plan_cache_mode = force_generic_plan;
+EXPLAIN (COSTS OFF) EXECUTE p03 ('Sato');
+EXPLAIN (COSTS OFF) EXECUTE p04 ('Sato', 'Ito');
+EXPLAIN (COSTS OFF) EXECUTE p05 ('{Sato,Ito}');
+-- A session without a clinic can do neither.
+RESET phi.clinic;
+EXECUTE p03 ('Sato');
+EXECUTE p01 (9, 'Sato', NULL, NULL);
+DEALLOCATE ALL;
+RESET plan_cache_mode;
+RESET enable_seqscan;
+RESET SESSION AUTHORIZATION;
+DROP TABLE params;
