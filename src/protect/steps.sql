@@ -85,9 +85,9 @@ CREATE FUNCTION phi.drop_shadow(work phi.protect_job) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  /* Its owner may have dropped it, and its number be another table''s by now. */
-  IF EXISTS (SELECT FROM pg_class c WHERE c.oid = work.shadow AND c.relname = 'phi_shadow_' || work.job) THEN
-    EXECUTE format('DROP TABLE %s', work.shadow::regclass);
+  /* Its owner may have dropped it, and its number be another table's by now; or put something on it. */
+  IF EXISTS (SELECT FROM pg_class c WHERE c.oid = work.shadow AND c.relrewrite = work.relid) THEN
+    EXECUTE format('DROP TABLE %s CASCADE', work.shadow::regclass);
   END IF;
   DELETE FROM phi.protect_change c WHERE c.job = work.job;
 END $$;

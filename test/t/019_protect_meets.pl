@@ -154,9 +154,10 @@ for my $case ([ 'ALTER TABLE altered ADD more text', 'another column' ], [ 'CREA
 }
 
 # The shadow belongs to the table's owner, who may meddle with it.
-sql('CREATE ROLE villain LOGIN; ALTER TABLE altered OWNER TO villain; DROP INDEX late_index; DROP VIEW late');
+sql('CREATE ROLE villain LOGIN; GRANT CREATE ON SCHEMA public TO villain; ALTER TABLE altered OWNER TO villain; DROP INDEX late_index; DROP VIEW late');
 for my $case ([ 'ALTER TABLE %s ALTER id TYPE bigint', qr/55000: the columns of/ ], [ 'ALTER TABLE %s DROP COLUMN clinic', qr/55000: the columns of/ ],
-	[ q{INSERT INTO %s VALUES (4711, 'a', NULL, NULL)}, qr/: done\n/ ], [ 'DROP TABLE %s', qr/copying begins anew/ ])
+	[ q{INSERT INTO %s VALUES (4711, 'a', NULL, NULL)}, qr/: done\n/ ], [ 'DROP TABLE %s', qr/copying begins anew/ ],
+	[ 'CREATE VIEW altered_view AS SELECT * FROM %1$s; ALTER TABLE %1$s RENAME TO hidden', qr/: done\n/ ])
 {
 	my ($change, $pattern) = @$case;
 	$old->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
@@ -172,6 +173,9 @@ for my $case ([ 'ALTER TABLE %s ALTER id TYPE bigint', qr/55000: the columns of/
 	make_table('altered') if $state eq 'done';
 	sql('ALTER TABLE altered OWNER TO villain');
 }
+
+is(sql(q{SELECT count(*) FROM pg_class WHERE relname ~ 'phi_shadow' OR relname IN ('hidden', 'altered_view')}), 0, 'nothing is left of all that');
+sql('REVOKE CREATE ON SCHEMA public FROM villain');
 
 # Whatever code the owner has put into his table is run with his rights.
 sql(q{
