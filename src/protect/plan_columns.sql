@@ -99,7 +99,7 @@ BEGIN ATOMIC
 END;
 REVOKE EXECUTE ON FUNCTION phi.columns_to_seal(regclass, jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION phi.columns_to_seal(regclass, jsonb) IS
-  'Columns that are to be encrypted, {"column": "class"} or {"column": {"class": "…", "type": "…"}}, and what becomes of each; internal';
+  'Columns that are to be encrypted, {"column": "class"} or {"column": {"class": "...", "type": "..."}}, and what becomes of each; internal';
 
 /* Nothing of a type's name but a type's name can be in it. */
 CREATE FUNCTION phi.told_type(told text) RETURNS regtype
