@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/sysattr.h"
@@ -80,6 +81,27 @@ has_column_without_class(Oid relid)
 	return found;
 }
 
+/* Functions may give any value, whatever their arguments are. */
+static bool
+has_index_on_expression(Oid relid)
+{
+	Relation	relation = relation_open(relid, AccessShareLock);
+	bool		found = false;
+	ListCell   *cell;
+
+	foreach(cell, RelationGetIndexList(relation))
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
+			found |= index->rd_index->indkey.values[i] == 0 &&
+				phi_type_by_oid(index->rd_opcintype[i]) != NULL;
+		index_close(index, AccessShareLock);
+	}
+	relation_close(relation, NoLock);
+	return found;
+}
+
 /*
  * A table of one's own may have columns without a class, to copy to and guess
  * at; also by an UPDATE of another column, if the index is partial.
@@ -93,7 +115,8 @@ writes_to_own(const PlannedStmt *plan)
 	{
 		Oid			relid = rt_fetch(lfirst_int(cell), plan->rtable)->relid;
 
-		if (is_own(relid) && (plan->commandType != CMD_UPDATE || has_column_without_class(relid)))
+		if (is_own(relid) && (plan->commandType != CMD_UPDATE ||
+							  has_column_without_class(relid) || has_index_on_expression(relid)))
 			return true;
 	}
 	return false;

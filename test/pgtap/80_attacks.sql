@@ -334,6 +334,16 @@ CREATE TABLE t.triggered (id int, v enctext, flag bool);
 CREATE INDEX ON t.triggered USING hash (v);
 CREATE FUNCTION t.put() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SELECT dx INTO new.v FROM t.clerk WHERE id = 1; RETURN new; END $$;
 CREATE TRIGGER put BEFORE INSERT OR UPDATE ON t.triggered FOR EACH ROW WHEN (new.flag) EXECUTE FUNCTION t.put();
+CREATE TABLE t.by_row (id int, v enctext(clinical), flag bool);
+CREATE FUNCTION t.of_row(t.by_row) RETURNS enctext IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1.v; END';
+CREATE INDEX ON t.by_row USING hash (t.of_row(by_row)) WHERE flag;
+CREATE TABLE t.by_number (id int, flag bool);
+CREATE FUNCTION t.of_number(int) RETURNS enctext IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT dx FROM t.clerk WHERE id = $1); END';
+CREATE INDEX ON t.by_number USING hash (t.of_number(id)) WHERE flag;
+CREATE TABLE t.classed (id int, v enctext(clinical), flag bool);
+CREATE INDEX ON t.classed USING hash (v);
+INSERT INTO t.by_number SELECT id, false FROM t.clerk;
+INSERT INTO t.classed SELECT id, dx, false FROM t.clerk;
 CREATE ROLE t_team;
 CREATE ROLE t_aide LOGIN NOINHERIT IN ROLE t_team;
 CREATE ROLE t_both LOGIN;
@@ -347,7 +357,7 @@ CREATE TABLE t.free (LIKE t.made INCLUDING ALL);
 CREATE TABLE t.two (LIKE t.made INCLUDING ALL);
 CREATE TABLE t.others (id int, v enctext);
 CREATE INDEX ON t.others USING hash (v);
-SELECT format('ALTER TABLE t.%I OWNER TO %I', name, owner) FROM (VALUES ('flagged', 't_nurse'), ('flagged_1', 't_nurse'), ('flags', 't_nurse'), ('flags_1', 't_nurse'), ('triggered', 't_nurse'), ('team', 't_team'), ('made', 't_nurse'), ('full', 't_app_a'), ('free', 't_nobody'), ('two', 't_both')) v(name, owner) \gexec
+SELECT format('ALTER TABLE t.%I OWNER TO %I', name, owner) FROM (VALUES ('flagged', 't_nurse'), ('flagged_1', 't_nurse'), ('flags', 't_nurse'), ('flags_1', 't_nurse'), ('triggered', 't_nurse'), ('by_row', 't_nurse'), ('by_number', 't_nurse'), ('classed', 't_nurse'), ('team', 't_team'), ('made', 't_nurse'), ('full', 't_app_a'), ('free', 't_nobody'), ('two', 't_both')) v(name, owner) \gexec
 SELECT t.run('t_nurse', 'a', 'INSERT INTO t.triggered VALUES (1, ''hers'', false)') \g /dev/null
 INSERT INTO t.made SELECT id, dx, false FROM t.clerk;
 SELECT current_setting('data_directory') || '/t_attacks' AS file \gset
@@ -358,6 +368,9 @@ FROM (VALUES
   ('t_nurse', 'a', ARRAY['INSERT INTO t.flagged SELECT id, dx, false FROM t.clerk', 'UPDATE t.flagged_1 SET flag = true']),
   ('t_nurse', 'a', ARRAY['INSERT INTO t.flagged SELECT id, dx, false FROM t.clerk', 'WITH u AS (UPDATE t.flagged SET flag = true RETURNING id) SELECT count(*) FROM u']),
   ('t_nurse', 'a', ARRAY['INSERT INTO t.flags_1 (id, w, flag) SELECT id, dx, false FROM t.clerk', 'UPDATE t.flags SET flag = true']),
+  ('t_nurse', 'a', ARRAY['INSERT INTO t.by_row SELECT id, dx, false FROM t.clerk', 'UPDATE t.by_row SET flag = true']),
+  ('t_nurse', 'a', ARRAY['UPDATE t.by_number SET flag = true']),
+  ('t_nurse', '', ARRAY['UPDATE t.by_number SET flag = true']),
   ('t_nurse', 'a', ARRAY['UPDATE t.triggered SET flag = true']),
   ('t_nurse', '', ARRAY['UPDATE t.triggered SET flag = true']),
   ('t_nurse', '', ARRAY['INSERT INTO t.triggered (flag) VALUES (true)']),
@@ -385,6 +398,7 @@ FROM (VALUES
   ('t_nurse', '', ARRAY['UPDATE t.clerk SET name = name WHERE id = 1 RETURNING id'], '1'),
   ('t_nurse', '', ARRAY['INSERT INTO t.hers SELECT id, name FROM t.clerk WHERE id = 1 RETURNING id'], '1'),
   ('t_nurse', 'a', ARRAY['INSERT INTO t.flagged VALUES (1, ''hers'', false)', 'UPDATE t.flagged SET flag = true', 'SELECT count(*) FROM t.flagged WHERE v = ''hers'' AND flag'], '1'),
+  ('t_nurse', 'a', ARRAY['UPDATE t.classed SET flag = true WHERE id = 1 RETURNING id'], '1'),
   ('t_nurse', 'a', ARRAY['UPDATE t.triggered SET v = ''still hers'' RETURNING v'], 'still hers'),
   ('t_app_a', '', ARRAY['INSERT INTO t.full SELECT id, dx, true FROM t.clerk', 'CREATE INDEX ON t.full USING hash (v)', 'UPDATE t.full SET flag = false', 'REINDEX TABLE t.full', 'SELECT count(*) > 4 FROM t.full'], 'true'),
   ('t_nobody', '', ARRAY['INSERT INTO t.free SELECT id, dx, true FROM t.clerk', 'CREATE INDEX ON t.free USING hash (v)', 'UPDATE t.free SET flag = false', 'REINDEX TABLE t.free', 'SELECT count(*) > 4 FROM t.free'], 'true'),
