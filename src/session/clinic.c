@@ -231,6 +231,32 @@ phi_session_user_has_grant(void)
 	return answer;
 }
 
+bool
+phi_session_user_lacks(int32 clinic_id, int class)
+{
+	static uint64 epoch = 0;
+	static Oid	role = InvalidOid;
+	static int32 clinic = 0;
+	static uint32 classes = 0;
+
+	if (superuser_arg(GetSessionUserId()) || !phi_session_user_has_grant())
+		return false;
+	if (epoch != phi_grants_epoch || role != GetSessionUserId() || clinic != clinic_id)
+	{
+		uint32		granted;
+
+		/* Who cannot open it has no use for its values. */
+		if (!phi_find_grant(GetSessionUserId(), clinic_id, &granted) ||
+			phi_is_keeper(GetSessionUserId()))
+			granted = PHI_ALL_CLASSES;
+		epoch = phi_grants_epoch;
+		role = GetSessionUserId();
+		clinic = clinic_id;
+		classes = granted;
+	}
+	return !(classes & PHI_CLASS_BIT(class));
+}
+
 void
 phi_session_init(void)
 {

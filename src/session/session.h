@@ -30,6 +30,12 @@ extern const PhiSession *phi_require_session(const char *what);
 /* Whether the session user holds a grant of any clinic. */
 extern bool phi_session_user_has_grant(void);
 
+/*
+ * Whether the session user could open the clinic, but not read the class then:
+ * what he does to its values now he could make use of later.
+ */
+extern bool phi_session_user_lacks(int32 clinic_id, int class);
+
 /* Called before a clinic is opened; may raise an error. */
 extern void (*phi_before_open) (const PhiSession *session);
 

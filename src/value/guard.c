@@ -6,18 +6,15 @@
 
 #include "access/genam.h"
 #include "access/relation.h"
-#include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "catalog/namespace.h"
 #include "commands/defrem.h"
 #include "commands/prepare.h"
-#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_type.h"
 #include "parser/parsetree.h"
-#include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/partcache.h"
 #include "utils/rel.h"
@@ -51,8 +48,8 @@ check_expression(Node *node, void *session)
 	return expression_tree_walker(node, check_expression, session);
 }
 
-static List *
-index_conditions(Plan *plan)
+List *
+phi_index_conditions(Plan *plan)
 {
 	switch (nodeTag(plan))
 	{
@@ -70,7 +67,7 @@ index_conditions(Plan *plan)
 static bool
 check_plan(PlanState *state, void *session)
 {
-	check_expression((Node *) index_conditions(state->plan), session);
+	check_expression((Node *) phi_index_conditions(state->plan), session);
 	return planstate_tree_walker(state, check_plan, session);
 }
 
@@ -142,88 +139,6 @@ phi_check_index_conditions(PlanState *state, const PhiSession *session)
 {
 	if (state != NULL && session != NULL && session->classes != PHI_ALL_CLASSES)
 		check_plan(state, unconstify(PhiSession *, session));
-}
-
-/* True when a column without a class is among them: anything may come to it. */
-static bool
-check_updated_columns(Oid relation, Bitmapset *columns, uint32 classes)
-{
-	bool		any_class = false;
-	int			i = -1;
-
-	while ((i = bms_next_member(columns, i)) >= 0)
-	{
-		AttrNumber	attnum = i + FirstLowInvalidHeapAttributeNumber;
-		Oid			type;
-		int32		typmod;
-		Oid			collation;
-
-		if (attnum <= 0)
-			continue;
-		get_atttypetypmodcoll(relation, attnum, &type, &typmod, &collation);
-		if (phi_type_within(type, &typmod) == NULL)
-			continue;
-		if (typmod < 0)
-			any_class = true;
-		else if (!(classes & PHI_CLASS_BIT(typmod)))
-			phi_report_access(PHI_CLASS_NOT_HELD, typmod);
-	}
-	return any_class;
-}
-
-/*
- * What a plain INSERT puts into indexes is new.  UPDATE, MERGE and ON CONFLICT
- * DO UPDATE, also in WITH, put all values of a row there again.
- */
-static bool
-only_inserts(const PlannedStmt *plan)
-{
-	return plan->commandType == CMD_INSERT && !plan->hasModifyingCTE &&
-		((ModifyTable *) plan->planTree)->onConflictAction != ONCONFLICT_UPDATE;
-}
-
-/* A table of one's own may have columns without a class, to copy to and guess at. */
-static bool
-inserts_into_own(const PlannedStmt *plan)
-{
-	ListCell   *cell;
-
-	if (plan->commandType == CMD_UPDATE)
-		return false;
-	foreach(cell, plan->resultRelations)
-	{
-		if (PhiOwnsTable(rt_fetch(lfirst_int(cell), plan->rtable)->relid, GetSessionUserId()))
-			return true;
-	}
-	return false;
-}
-
-/*
- * A value that has its column's class already passes no cast, so nothing else
- * keeps a session from copying values that it can't read; or from writing back
- * the NULLs that it read for them.
- */
-bool
-phi_check_updates(PlannedStmt *plan)
-{
-	const PhiSession *session = phi_session();
-	bool		only_carries;
-	ListCell   *cell;
-
-	if (session == NULL || session->classes == PHI_ALL_CLASSES)
-		return true;
-	only_carries = !only_inserts(plan) && !inserts_into_own(plan);
-	foreach(cell, plan->rtable)
-	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, cell);
-
-		if (rte->rtekind == RTE_RELATION &&
-			check_updated_columns(rte->relid, PhiUpdatedColumns(plan, rte),
-								  session->classes) &&
-			PhiOwnsTable(rte->relid, GetSessionUserId()))
-			only_carries = false;
-	}
-	return only_carries;
 }
 
 void

@@ -22,7 +22,13 @@ extern void phi_check_index_conditions(PlanState *state, const PhiSession *sessi
  * ... or when it would update columns of such a class.  True when it writes no
  * value of such a class but those that its rows have already.
  */
-extern bool phi_check_updates(PlannedStmt *plan);
+extern bool phi_check_updates(PlannedStmt *plan, PlanState *state);
+
+/* The same for a command that puts rows into a table. */
+extern bool phi_command_only_carries(Node *command);
+
+/* What an index scan searches for; NIL for other plans. */
+extern List *phi_index_conditions(Plan *plan);
 
 /* ERROR 0A000 when it would use or add to an ordered index that is not allowed. */
 extern void phi_check_ordered_indexes(PlannedStmt *plan, PlanState *state);

@@ -205,7 +205,7 @@ static void
 check_query(QueryDesc *query)
 {
 	place.query = query;
-	place.only_carries = phi_check_updates(query->plannedstmt);
+	place.only_carries = phi_check_updates(query->plannedstmt, query->planstate);
 	phi_check_index_conditions(query->planstate, phi_session());
 }
 
@@ -322,6 +322,7 @@ utility(PlannedStmt *statement, const char *text, bool read_only,
 	PG_TRY();
 	{
 		phi_check_command(command);
+		place.only_carries = phi_command_only_carries(command);
 		if (prev_utility)
 			prev_utility(statement, text, read_only, context, params,
 						 environment, dest, completion);

@@ -14,11 +14,13 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "fmgr.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_func.h"
 #include "utils/lsyscache.h"
 
+#include "compat.h"
 #include "value/guard.h"
 #include "value/types.h"
 
@@ -31,11 +33,19 @@ typedef struct VariableTypes
 
 typedef struct Search
 {
-	bool		change;			/* else only count */
-	int			params;			/* encrypted parameters */
-	int			fitting;		/* of them where text fits */
+	bool		change;			/* else only look */
+	List	   *params;			/* encrypted parameters */
+	List	   *fitting;		/* of them where text fits */
 	Oid		   *types;
 } Search;
+
+extern Datum phi_enc_to_enc(PG_FUNCTION_ARGS);
+extern Datum phi_enc_eq(PG_FUNCTION_ARGS);
+extern Datum phi_enc_ne(PG_FUNCTION_ARGS);
+extern Datum phi_enc_lt(PG_FUNCTION_ARGS);
+extern Datum phi_enc_le(PG_FUNCTION_ARGS);
+extern Datum phi_enc_gt(PG_FUNCTION_ARGS);
+extern Datum phi_enc_ge(PG_FUNCTION_ARGS);
 
 static bool
 is_text(Oid type)
@@ -64,19 +74,63 @@ change_param(Search *search, Node *node, Oid type)
 {
 	Param	   *param = (Param *) node;
 
-	search->fitting++;
 	if (!search->change)
+	{
+		search->fitting = list_append_unique_ptr(search->fitting, node);
 		return;
+	}
 	param->paramtype = type;
 	search->types[param->paramid - 1] = type;
 }
 
-/* The same operator for other types; 0: there is none. */
+static PGFunction
+c_function(Oid function)
+{
+	FmgrInfo	info;
+
+	fmgr_info(function, &info);
+	return info.fn_addr;
+}
+
+static bool
+is_comparison(Oid function)
+{
+	const PGFunction ours[] = {phi_enc_eq, phi_enc_ne, phi_enc_lt, phi_enc_le, phi_enc_gt, phi_enc_ge};
+	PGFunction	given = c_function(function);
+
+	for (int i = 0; i < (int) lengthof(ours); i++)
+	{
+		if (ours[i] == given)
+			return true;
+	}
+	return false;
+}
+
+static Oid
+catalogue_operator(const char *name, Oid left, Oid right)
+{
+	return OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString(pstrdup(name))),
+							left, right);
+}
+
+/*
+ * The same operator for other types; 0: there is none, or it is not ours.  It
+ * must also be what the name is found to mean when the query is analysed again.
+ */
 static Oid
 operator_for(Oid operator, Oid left, Oid right)
 {
-	return OpernameGetOprid(list_make2(makeString("pg_catalog"),
-									   makeString(get_opname(operator))), left, right);
+	char	   *name = get_opname(operator);
+	Oid			given_left;
+	Oid			given_right;
+	Oid			other;
+
+	op_input_types(operator, &given_left, &given_right);
+	if (catalogue_operator(name, given_left, given_right) != operator ||
+		!is_comparison(get_opcode(operator)))
+		return InvalidOid;
+	other = OpernameGetOprid(list_make1(makeString(name)), left, right);
+	return other == catalogue_operator(name, left, right) ? other : InvalidOid;
 }
 
 static void
@@ -171,14 +225,15 @@ visit_coercion(Search *search, FuncExpr *expression)
 	Oid			type = expression->funcresulttype;
 
 	if (list_length(expression->args) != 3 || !is_text(type) ||
-		!is_param(linitial(expression->args)))
+		!is_param(linitial(expression->args)) ||
+		c_function(expression->funcid) != phi_enc_to_enc)
 		return;
 	change_param(search, linitial(expression->args), TEXTOID);
 	if (search->change)
 		expression->funcid = encrypting_function(type);
 }
 
-/* What is stored or shown as it is; gives what stands in its place. */
+/* What is stored as it is; gives what stands in its place. */
 static Node *
 visit_value(Search *search, Node *node)
 {
@@ -199,6 +254,19 @@ visit_value(Search *search, Node *node)
 }
 
 static void
+visit_targets(Search *search, List *targets)
+{
+	ListCell   *cell;
+
+	foreach(cell, targets)
+	{
+		TargetEntry *target = lfirst_node(TargetEntry, cell);
+
+		target->expr = (Expr *) visit_value(search, (Node *) target->expr);
+	}
+}
+
+static void
 visit_values(Search *search, List *range_table)
 {
 	ListCell   *cell;
@@ -215,6 +283,26 @@ visit_values(Search *search, List *range_table)
 	}
 }
 
+/*
+ * What is assigned to columns, whose type does not depend on the parameter's.
+ * Anywhere else a text would make a text of the result, when the query is
+ * analysed again, and decrypt what stands beside it in a UNION.
+ */
+static void
+visit_assigned(Search *search, Query *query)
+{
+	ListCell   *cell;
+
+	if (query->commandType == CMD_INSERT)
+		visit_values(search, query->rtable);
+	if (query->commandType == CMD_INSERT || query->commandType == CMD_UPDATE)
+		visit_targets(search, query->targetList);
+	if (query->onConflict != NULL)
+		visit_targets(search, query->onConflict->onConflictSet);
+	foreach(cell, PhiMergeActions(query))
+		visit_targets(search, PhiMergeTargets(lfirst(cell)));
+}
+
 static bool
 visit(Node *node, void *context)
 {
@@ -223,19 +311,17 @@ visit(Node *node, void *context)
 	if (node == NULL)
 		return false;
 	if (is_param(node) || is_array_param(node))
-		search->params++;
+		/* INSERT ... SELECT $1 has one node in two places. */
+		search->params = list_append_unique_ptr(search->params, node);
 	else if (IsA(node, OpExpr))
 		visit_operator(search, (OpExpr *) node);
 	else if (IsA(node, ScalarArrayOpExpr))
 		visit_array(search, (ScalarArrayOpExpr *) node);
 	else if (IsA(node, FuncExpr))
 		visit_coercion(search, (FuncExpr *) node);
-	else if (IsA(node, TargetEntry))
-		((TargetEntry *) node)->expr = (Expr *)
-			visit_value(search, (Node *) ((TargetEntry *) node)->expr);
 	else if (IsA(node, Query))
 	{
-		visit_values(search, ((Query *) node)->rtable);
+		visit_assigned(search, (Query *) node);
 		return query_tree_walker((Query *) node, visit, context, 0);
 	}
 	return expression_tree_walker(node, visit, context);
@@ -257,7 +343,7 @@ phi_make_params_plain(ParseState *pstate, Query *query)
 	if (!found)
 		return;
 	(void) visit((Node *) query, &search);
-	if (search.fitting < search.params)
+	if (list_length(search.fitting) < list_length(search.params))
 		return;
 	search.change = true;
 	search.types = *variable->types;

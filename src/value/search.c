@@ -140,6 +140,15 @@ class_to_bind(const PhiKey *key)
 		PHI_CLASS_SEARCH : key->class;
 }
 
+static bool
+is_out_of_reach(const PhiKey *key)
+{
+	PhiAccess	access = phi_access(phi_session(), key);
+
+	return access == PHI_CLASS_NOT_HELD ||
+		(access != PHI_READABLE && phi_session_user_lacks(key->clinic_id, key->class));
+}
+
 /* hashenctext(enctext) and so on; support function 1 of the hash class */
 Datum
 phi_enc_hash(PG_FUNCTION_ARGS)
@@ -155,8 +164,8 @@ phi_enc_hash(PG_FUNCTION_ARGS)
 	key = phi_envelope_key(&envelope);
 	if (!phi_in_index(fcinfo))
 		class = class_to_bind(key);
-	/* Into an index of his own nobody copies what he may not search for. */
-	else if (phi_access(phi_session(), key) == PHI_CLASS_NOT_HELD && !phi_only_carries())
+	/* Into an index nobody copies what he may not search for, now or later; nor searches it for that. */
+	else if (!phi_only_carries() && is_out_of_reach(key))
 		phi_report_access(PHI_CLASS_NOT_HELD, key->class);
 	/* What nobody can read is found by nobody, but keeps no index from being built. */
 	if (key->state == PHI_KEY_DESTROYED && phi_in_index(fcinfo))

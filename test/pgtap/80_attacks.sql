@@ -322,5 +322,102 @@ SELECT is(t.run('t_nurse', 'a', statement), 'ERROR 42501', 'no copies into an in
 FROM unnest(ARRAY['INSERT INTO t.hers SELECT id, dx FROM t.clerk', 'INSERT INTO t.hers SELECT id, dx FROM t.clerk ON CONFLICT (id) DO UPDATE SET n = excluded.n',
                   'MERGE INTO t.hers USING t.clerk ON clerk.id = hers.id WHEN NOT MATCHED THEN INSERT VALUES (clerk.id, clerk.dx)']) statement;
 
+-- ... nor by an UPDATE of another column, in a session that she sealed or that
+-- is another clinic's, or by whatever else writes to an index of hers.
+CREATE TABLE t.flagged (id int, v enctext, flag bool) PARTITION BY LIST (id);
+CREATE TABLE t.flagged_1 PARTITION OF t.flagged DEFAULT;
+CREATE INDEX ON t.flagged USING hash (v) WHERE flag;
+CREATE TABLE t.flags (id int, flag bool);
+CREATE TABLE t.flags_1 (v enctext[], w t.any_note) INHERITS (t.flags);
+CREATE INDEX ON t.flags_1 USING hash (w) WHERE flag;
+CREATE TABLE t.triggered (id int, v enctext, flag bool);
+CREATE INDEX ON t.triggered USING hash (v);
+CREATE FUNCTION t.put() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SELECT dx INTO new.v FROM t.clerk WHERE id = 1; RETURN new; END $$;
+CREATE TRIGGER put BEFORE INSERT OR UPDATE ON t.triggered FOR EACH ROW WHEN (new.flag) EXECUTE FUNCTION t.put();
+CREATE TABLE t.by_row (id int, v enctext(clinical), flag bool);
+CREATE FUNCTION t.of_row(t.by_row) RETURNS enctext IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1.v; END';
+CREATE INDEX ON t.by_row USING hash (t.of_row(by_row)) WHERE flag;
+CREATE TABLE t.by_number (id int, flag bool);
+CREATE FUNCTION t.of_number(int) RETURNS enctext IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT dx FROM t.clerk WHERE id = $1); END';
+CREATE INDEX ON t.by_number USING hash (t.of_number(id)) WHERE flag;
+CREATE TABLE t.classed (id int, v enctext(clinical), flag bool);
+CREATE INDEX ON t.classed USING hash (v);
+INSERT INTO t.by_number SELECT id, false FROM t.clerk;
+INSERT INTO t.classed SELECT id, dx, false FROM t.clerk;
+CREATE ROLE t_team;
+CREATE ROLE t_aide LOGIN NOINHERIT IN ROLE t_team;
+CREATE ROLE t_both LOGIN;
+SELECT phi.grant_clinic('t_aide', 'a', '{identity}'), phi.grant_clinic('t_both', 'a', '{identity}'), phi.grant_clinic('t_both', 'b') \g /dev/null
+CREATE TABLE t.team (id int, v enctext, flag bool);
+CREATE INDEX ON t.team USING hash (v) WHERE flag;
+CREATE TABLE t.made (id int, v enctext, flag bool);
+CREATE INDEX made_index ON t.made USING hash (v);
+CREATE TABLE t.full (LIKE t.made INCLUDING ALL);
+CREATE TABLE t.free (LIKE t.made INCLUDING ALL);
+CREATE TABLE t.two (LIKE t.made INCLUDING ALL);
+CREATE TABLE t.others (id int, v enctext);
+CREATE INDEX ON t.others USING hash (v);
+SELECT format('ALTER TABLE t.%I OWNER TO %I', name, owner) FROM (VALUES ('flagged', 't_nurse'), ('flagged_1', 't_nurse'), ('flags', 't_nurse'), ('flags_1', 't_nurse'), ('triggered', 't_nurse'), ('by_row', 't_nurse'), ('by_number', 't_nurse'), ('classed', 't_nurse'), ('team', 't_team'), ('made', 't_nurse'), ('full', 't_app_a'), ('free', 't_nobody'), ('two', 't_both')) v(name, owner) \gexec
+SELECT t.run('t_nurse', 'a', 'INSERT INTO t.triggered VALUES (1, ''hers'', false)') \g /dev/null
+INSERT INTO t.made SELECT id, dx, false FROM t.clerk;
+SELECT current_setting('data_directory') || '/t_attacks' AS file \gset
+COPY (SELECT id, dx FROM t.clerk) TO :'file';
+SELECT is(t.run(role, clinic, VARIADIC statements), 'ERROR 42501', format('%s, clinic "%s": %s', role, clinic, array_to_string(statements, '; ')))
+FROM (VALUES
+  ('t_nurse', 'a', ARRAY['INSERT INTO t.flagged SELECT id, dx, false FROM t.clerk', 'UPDATE t.flagged SET flag = true']),
+  ('t_nurse', 'a', ARRAY['INSERT INTO t.flagged SELECT id, dx, false FROM t.clerk', 'UPDATE t.flagged_1 SET flag = true']),
+  ('t_nurse', 'a', ARRAY['INSERT INTO t.flagged SELECT id, dx, false FROM t.clerk', 'WITH u AS (UPDATE t.flagged SET flag = true RETURNING id) SELECT count(*) FROM u']),
+  ('t_nurse', 'a', ARRAY['INSERT INTO t.flags_1 (id, w, flag) SELECT id, dx, false FROM t.clerk', 'UPDATE t.flags SET flag = true']),
+  ('t_nurse', 'a', ARRAY['INSERT INTO t.by_row SELECT id, dx, false FROM t.clerk', 'UPDATE t.by_row SET flag = true']),
+  ('t_nurse', 'a', ARRAY['UPDATE t.by_number SET flag = true']),
+  ('t_nurse', '', ARRAY['UPDATE t.by_number SET flag = true']),
+  ('t_nurse', 'a', ARRAY['UPDATE t.triggered SET flag = true']),
+  ('t_nurse', '', ARRAY['UPDATE t.triggered SET flag = true']),
+  ('t_nurse', '', ARRAY['INSERT INTO t.triggered (flag) VALUES (true)']),
+  ('t_aide', 'a', ARRAY['INSERT INTO t.team SELECT id, dx, false FROM t.clerk', 'UPDATE t.team SET flag = true']),
+  ('t_aide', '', ARRAY['INSERT INTO t.team SELECT id, dx, true FROM t.clerk']),
+  ('t_nurse', '', ARRAY['INSERT INTO t.flagged SELECT id, dx, true FROM t.clerk']),
+  ('t_nurse', '', ARRAY['INSERT INTO t.flagged SELECT id, dx, false FROM t.clerk', 'UPDATE t.flagged SET flag = true']),
+  ('t_nurse', '', ARRAY['INSERT INTO t.hers SELECT id, dx FROM t.clerk']),
+  ('t_nurse', '', ARRAY['INSERT INTO t.hers SELECT id, dx FROM t.clerk ON CONFLICT (id) DO UPDATE SET n = excluded.n']),
+  ('t_nurse', '', ARRAY['MERGE INTO t.hers USING t.clerk ON clerk.id = hers.id WHEN NOT MATCHED THEN INSERT VALUES (clerk.id, clerk.dx)']),
+  ('t_nurse', '', ARRAY['INSERT INTO t.flagged SELECT id, dx, false FROM t.clerk', 'CREATE INDEX ON t.flagged USING hash (v)']),
+  ('t_nurse', '', ARRAY['CREATE TEMP TABLE c AS SELECT id, dx::enctext FROM t.clerk', 'ALTER TABLE c ADD EXCLUDE USING hash (dx WITH =)']),
+  ('t_nurse', '', ARRAY['REINDEX TABLE t.made']),
+  ('t_nurse', 'a', ARRAY['REINDEX INDEX t.made_index']),
+  ('t_nurse', '', ARRAY[format('COPY t.hers FROM %L', :'file')]),
+  ('t_nurse', 'a', ARRAY[format('COPY t.hers FROM %L', :'file')]),
+  ('t_nurse', 'a', ARRAY['CREATE MATERIALIZED VIEW t.mat AS SELECT dx::enctext FROM t.clerk', 'CREATE INDEX ON t.mat USING hash (dx)']),
+  ('t_nurse', '', ARRAY['CREATE MATERIALIZED VIEW t.mat AS SELECT dx::enctext FROM t.clerk WITH NO DATA', 'CREATE INDEX ON t.mat USING hash (dx)', 'REFRESH MATERIALIZED VIEW t.mat']),
+  ('t_both', 'b', ARRAY['INSERT INTO t.two SELECT id, dx, true FROM t.clerk']),
+  ('t_both', 'b', ARRAY['DROP INDEX t.two_v_idx', 'INSERT INTO t.two SELECT id, dx, true FROM t.clerk', 'CREATE INDEX ON t.two USING hash (v)'])) v(role, clinic, statements);
+SELECT is(t.run(role, clinic, VARIADIC statements), wanted, format('allowed: %s, clinic "%s": %s', role, clinic, array_to_string(statements, '; ')))
+FROM (VALUES
+  ('t_nurse', '', ARRAY['INSERT INTO t.clerk (id, g) SELECT id + 100, dx FROM t.clerk WHERE id < 3', 'SELECT count(*) FROM t.clerk WHERE id > 100'], '2'),
+  ('t_nurse', '', ARRAY[format('COPY t.others FROM %L', :'file'), 'SELECT count(*) > 4 FROM t.others'], 'true'),
+  ('t_nurse', '', ARRAY['UPDATE t.clerk SET name = name WHERE id = 1 RETURNING id'], '1'),
+  ('t_nurse', '', ARRAY['INSERT INTO t.hers SELECT id, name FROM t.clerk WHERE id = 1 RETURNING id'], '1'),
+  ('t_nurse', 'a', ARRAY['INSERT INTO t.flagged VALUES (1, ''hers'', false)', 'UPDATE t.flagged SET flag = true', 'SELECT count(*) FROM t.flagged WHERE v = ''hers'' AND flag'], '1'),
+  ('t_nurse', 'a', ARRAY['UPDATE t.classed SET flag = true WHERE id = 1 RETURNING id'], '1'),
+  ('t_nurse', 'a', ARRAY['UPDATE t.triggered SET v = ''still hers'' RETURNING v'], 'still hers'),
+  ('t_app_a', '', ARRAY['INSERT INTO t.full SELECT id, dx, true FROM t.clerk', 'CREATE INDEX ON t.full USING hash (v)', 'UPDATE t.full SET flag = false', 'REINDEX TABLE t.full', 'SELECT count(*) > 4 FROM t.full'], 'true'),
+  ('t_nobody', '', ARRAY['INSERT INTO t.free SELECT id, dx, true FROM t.clerk', 'CREATE INDEX ON t.free USING hash (v)', 'UPDATE t.free SET flag = false', 'REINDEX TABLE t.free', 'SELECT count(*) > 4 FROM t.free'], 'true'),
+  ('t_both', 'b', ARRAY['INSERT INTO t.two VALUES (1, ''own'', true) RETURNING v'], 'own')) v(role, clinic, statements, wanted);
+
+-- Searching an index of one's guesses for a value that one may not read.
+CREATE TABLE t.guesses (v enctext);
+CREATE INDEX ON t.guesses USING hash (v);
+ALTER TABLE t.guesses OWNER TO t_nurse;
+SELECT t.run('t_nurse', 'a', 'INSERT INTO t.guesses SELECT ''guess '' || i FROM generate_series(1, 50) i', 'INSERT INTO t.guesses VALUES (''flu'')') \g /dev/null
+SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
+SELECT is(t.run('t_nurse', clinic, statement), 'ERROR 42501', format('clinic "%s": %s', clinic, statement))
+FROM unnest(ARRAY['SELECT count(*) FROM t.guesses WHERE v = (SELECT dx FROM t.clerk WHERE id = 1)', 'SELECT count(*) FROM t.guesses g, t.clerk c WHERE c.id = 1 AND g.v = c.dx', 'SELECT count(*) FROM t.guesses WHERE v = ANY (ARRAY(SELECT dx FROM t.clerk))',
+                  'UPDATE t.clerk SET name = name FROM t.guesses g WHERE clerk.id = 1 AND g.v = clerk.dx', 'UPDATE t.clerk SET name = name FROM (SELECT id, dx::enctext AS x FROM t.clerk OFFSET 0) s, LATERAL (SELECT FROM t.guesses WHERE v = s.x OFFSET 0) g WHERE clerk.id = 1 AND s.id = 1',
+                  'WITH d AS (DELETE FROM t.guesses WHERE v = (SELECT dx FROM t.clerk WHERE id = 1) RETURNING 1) SELECT count(*) FROM d', 'DELETE FROM t.guesses WHERE v = (SELECT dx FROM t.clerk WHERE id = 1)']) statement, unnest(ARRAY['a', '']) clinic;
+SELECT is(t.run(role, clinic, statement), '0', format('allowed: %s, clinic "%s": %s', role, clinic, statement))
+FROM (VALUES ('t_app_a', 'a', 'SELECT count(*) - 1 FROM t.guesses WHERE v = (SELECT dx FROM t.clerk WHERE id = 1)'), ('t_app_a', '', 'SELECT count(*) FROM t.guesses WHERE v = (SELECT dx FROM t.clerk WHERE id = 1)'),
+             ('t_nurse', 'a', 'SELECT count(*) FROM t.guesses WHERE v = (SELECT name FROM t.clerk WHERE id = 2)'), ('t_nurse', 'a', 'UPDATE t.clerk SET name = ''again'' WHERE name = ''n4'' RETURNING id - 4')) v(role, clinic, statement);
+RESET enable_seqscan; RESET enable_hashjoin; RESET enable_mergejoin;
+
 SELECT * FROM finish();
 ROLLBACK;
