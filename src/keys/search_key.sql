@@ -16,6 +16,23 @@ REVOKE EXECUTE ON FUNCTION phi.search_indexes() FROM PUBLIC;
 COMMENT ON FUNCTION phi.search_indexes() IS
   'Indexes by the keyed PRF of encrypted values, also of partitions and exclusion constraints; internal';
 
+CREATE FUNCTION phi.index_names_keys(index oid, key_ids int[]) RETURNS boolean
+  AS 'MODULE_PATHNAME', 'phi_index_names_keys' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION phi.index_names_keys(oid, int[]) FROM PUBLIC;
+COMMENT ON FUNCTION phi.index_names_keys(oid, int[]) IS
+  'Whether any page of a btree index holds a value of one of the keys, be it of a dead row; NULL for what is no such index; internal';
+
+CREATE FUNCTION phi.indexes_of_keys(key_ids int[]) RETURNS SETOF oid
+  LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT s.index FROM phi.search_indexes() s JOIN pg_class c ON c.oid = s.index
+  WHERE (c.relpersistence <> 't' OR c.relnamespace = pg_my_temp_schema()) AND phi.index_names_keys(s.index, key_ids)
+  ORDER BY 1;
+END;
+REVOKE EXECUTE ON FUNCTION phi.indexes_of_keys(int[]) FROM PUBLIC;
+COMMENT ON FUNCTION phi.indexes_of_keys(int[]) IS
+  'Indexes for equality with values of the keys in them, be it of dead rows; reads them all; internal';
+
 CREATE FUNCTION phi.encrypted_relations() RETURNS SETOF oid
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC

@@ -282,7 +282,7 @@ BEGIN
         WHERE j.relid = start_protect.relation AND j.state IN ('running', 'failed', 'cancelling') AND j.swapped_at IS NULL), relation),
       HINT = 'phi.resume_protect() goes on with it, phi.cancel_protect() removes it.';
   END IF;
-  IF kind = 'unprotect' AND NOT phi.cleared('unprotect', jsonb_build_object('relation', relation::text, 'oid', relation::oid, 'columns', columns), true) THEN
+  IF kind = 'unprotect' AND NOT phi.cleared('unprotect', jsonb_build_object('relation', relation::text, 'oid', relation::oid, 'columns', columns, 'replacements', replacements), true) THEN
     RETURN NULL;
   END IF;
   INSERT INTO phi.protect_job (kind, relid, relation, clinic_column, columns, replacements, isolate, lock_timeout, fingerprint, plan, key)

@@ -139,23 +139,6 @@ is_free(Updater *updater, TupleTableSlot *slot, Snapshot snapshot)
 							&failure) == TM_Ok;
 }
 
-/* The table's owner may not compare values of two classes; his index may. */
-static void
-insert_index_entries(Updater *updater, PhiUpdateIndexes indexes)
-{
-	bool		before = phi_set_carrying(true);
-
-	PG_TRY();
-	{
-		list_free(PhiInsertIndexTuples(updater->result, updater->new_slot, updater->estate, indexes));
-	}
-	PG_FINALLY();
-	{
-		phi_set_carrying(before);
-	}
-	PG_END_TRY();
-}
-
 /*
  * The row with the values that were put into the new slot.  Dropped columns
  * are left out: they may hold what was encrypted under the old key.
@@ -187,7 +170,7 @@ update_row(Updater *updater, TupleTableSlot *slot, Snapshot snapshot)
 	updater->tally->moved++;
 	phi_move_failures(updater->tally, &slot->tts_tid, &new_slot->tts_tid);
 	if (PhiIndexesAreDue(indexes))
-		insert_index_entries(updater, indexes);
+		list_free(PhiInsertIndexTuples(updater->result, new_slot, updater->estate, indexes));
 }
 
 /* Once, when a row is to be updated: other tables need not be fit for it. */

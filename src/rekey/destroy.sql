@@ -61,6 +61,25 @@ REVOKE EXECUTE ON FUNCTION phi.require_unused(int[]) FROM PUBLIC;
 COMMENT ON FUNCTION phi.require_unused(int[]) IS
   'ERROR 55006 when the database holds a value of one of the keys, or one that cannot be attributed; reads it all; internal';
 
+CREATE FUNCTION phi.require_no_copies(key_ids int[]) RETURNS void
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  found regclass;
+BEGIN
+  SELECT i INTO found FROM phi.indexes_of_keys(key_ids) i LIMIT 1;
+  IF found IS NOT NULL THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_in_use',
+      MESSAGE = format('index %s holds values of keys that are to be destroyed', found),
+      DETAIL = 'They are of dead rows, or lead to others: searches compare them.',
+      HINT = format('REINDEX INDEX CONCURRENTLY %s, then again.', found);
+  END IF;
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.require_no_copies(int[]) FROM PUBLIC;
+COMMENT ON FUNCTION phi.require_no_copies(int[]) IS
+  'ERROR 55006 when an index for equality holds a value of one of the keys; internal';
+
 /*
  * Who encrypts under the keys has ended before the first count. Who has read
  * values of theirs before it may store a copy, and has ended before the second.
@@ -90,6 +109,7 @@ BEGIN
   PERFORM set_config('deadlock_timeout', '10ms', true);
   waited := clock_timestamp();
   PERFORM phi.require_unused(data_keys);
+  PERFORM phi.require_no_copies(data_keys);
   PERFORM phi.require_no_foreign_temp_tables();
   RETURN format('no stored value names the key: first count at %s, after the last possible writer had ended; second count at %s, after all transactions had ended that could have read a value before',
                 phi.utc(first_count), phi.utc(waited));
@@ -153,6 +173,10 @@ BEGIN
     certificates := certificates || phi.certify('key', lost.clinic_id, lost.key_id, lost.n, proof, reason, for_job);
   END LOOP;
   DELETE FROM phi.key_use u WHERE u.key_id IN (SELECT unnest(key_ids));
+  /* What nobody can read has another place in these. */
+  IF shred THEN
+    PERFORM phi.rebuild_search_index(i::regclass) FROM phi.indexes_of_keys(key_ids) i;
+  END IF;
   RETURN certificates;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.destroy_keys(int[], boolean, text, phi.rekey_job) FROM PUBLIC;

@@ -295,25 +295,44 @@ phi_found_in_pass(const PhiJob *job, int64 *values, int64 *skipped)
 	SPI_finish();
 }
 
-List *
-phi_changed_tables(const PhiJob *job)
+/* The OIDs of the first column, in the memory context of the caller. */
+static List *
+oids(MemoryContext context)
 {
-	MemoryContext context = CurrentMemoryContext;
 	List	   *result = NIL;
 
-	run("SELECT DISTINCT relid::int8 FROM phi.rekey_lane WHERE job = $1 AND pass = $2 AND rows_moved > 0",
-		2, (Oid[]) {INT4OID, INT4OID},
-		(Datum[]) {Int32GetDatum(job->job), Int32GetDatum(job->pass)}, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		Oid			relid = (Oid) number(i, 1, 0);
+		Oid			oid = (Oid) number(i, 1, 0);
 		MemoryContext old = MemoryContextSwitchTo(context);
 
-		result = lappend_oid(result, relid);
+		result = lappend_oid(result, oid);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
 	return result;
+}
+
+List *
+phi_changed_tables(const PhiJob *job)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	run("SELECT DISTINCT relid::int8 FROM phi.rekey_lane WHERE job = $1 AND pass = $2 AND rows_moved > 0",
+		2, (Oid[]) {INT4OID, INT4OID},
+		(Datum[]) {Int32GetDatum(job->job), Int32GetDatum(job->pass)}, NULL, SPI_OK_SELECT);
+	return oids(context);
+}
+
+List *
+phi_stale_indexes(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	run("SELECT i.oid::int8 FROM phi.indexes_of_keys(ARRAY(SELECT k.key_id FROM phi.data_key k"
+		" WHERE k.class >= 0 AND k.state IN ('retired', 'compromised'))) i(oid)",
+		0, NULL, NULL, NULL, SPI_OK_SELECT);
+	return oids(context);
 }
 
 void

@@ -73,6 +73,9 @@ extern void phi_found_in_pass(const PhiJob *job, int64 *values, int64 *skipped);
 /* Tables in which the job's pass has moved rows. */
 extern List *phi_changed_tables(const PhiJob *job);
 
+/* Indexes in which copies of values lie that are under keys that are not active. */
+extern List *phi_stale_indexes(void);
+
 /* For phi.rekey_progress. */
 extern void phi_set_phase(int32 job, const char *phase);
 

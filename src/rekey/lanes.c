@@ -43,6 +43,7 @@
 #define MAX_PASSES 4			/* until a row that is always in the way is a failure */
 #define RECLAIM_LAG 4			/* batches, till their rows are dead to all */
 #define VACUUMS 8				/* for indexes, while a large table is at work */
+#define TOAST_VACUUMS 16		/* if most of it is out of line: dead rows are large */
 #define VACUUM_MIN_BLOCKS 1024
 
 /* Batches whose dead rows are to be given back. */
@@ -89,10 +90,11 @@ phi_nap(long ms)
 	}
 }
 
-void
-phi_vacuum_table(Oid relid)
+/* Runs a command about a relation that takes care of its own transactions. */
+static void
+run_alone(const char *command, Oid relid)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "pg_phi vacuum",
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "pg_phi command",
 												  ALLOCSET_DEFAULT_SIZES);
 	char	   *name;
 	PlannedStmt *statement;
@@ -103,7 +105,7 @@ phi_vacuum_table(Oid relid)
 	name = get_rel_name(relid);
 	if (name != NULL)
 	{
-		sql = psprintf("VACUUM (SKIP_LOCKED, TRUNCATE FALSE) %s",
+		sql = psprintf("%s %s", command,
 					   quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
 												  name));
 		statement = makeNode(PlannedStmt);
@@ -112,12 +114,45 @@ phi_vacuum_table(Oid relid)
 		statement->utilityStmt = linitial_node(RawStmt, raw_parser(sql, RAW_PARSE_DEFAULT))->stmt;
 		statement->stmt_len = strlen(sql);
 		PortalContext = context;
+		/* REINDEX expects one, and lets go of it; VACUUM takes its own. */
+		PushActiveSnapshot(GetTransactionSnapshot());
 		ProcessUtility(statement, sql, false, PROCESS_UTILITY_TOPLEVEL, NULL, NULL,
 					   None_Receiver, NULL);
 		PortalContext = NULL;
+		if (ActiveSnapshotSet())
+			PopActiveSnapshot();
 	}
 	CommitTransactionCommand();
 	MemoryContextDelete(context);
+}
+
+void
+phi_vacuum_table(Oid relid)
+{
+	run_alone("VACUUM (SKIP_LOCKED, TRUNCATE FALSE)", relid);
+}
+
+/* Its owner's functions may fail: then it stays as it is, and its keys are not destroyed. */
+void
+phi_rebuild_index(Oid index)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		run_alone("REINDEX INDEX CONCURRENTLY", index);
+	}
+	PG_CATCH();
+	{
+		PortalContext = NULL;
+		MemoryContextSwitchTo(context);
+		if (ProcDiePending)
+			PG_RE_THROW();
+		EmitErrorReport();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+	}
+	PG_END_TRY();
 }
 
 /*
@@ -392,10 +427,11 @@ handle_error(Work *work)
 static void
 vacuum_if_due(Work *work)
 {
-	int			done = (int64) work->lane.next * VACUUMS / Max(work->lane.blocks, 1);
+	int			vacuums = work->toast > work->lane.blocks ? TOAST_VACUUMS : VACUUMS;
+	int			done = (int64) work->lane.next * vacuums / Max(work->lane.blocks, 1);
 
 	if (!work->moved || work->lane.lane != 0 || work->job->pass > 1 ||
-		work->lane.blocks + work->toast < VACUUM_MIN_BLOCKS || done <= work->vacuumed || done >= VACUUMS)
+		work->lane.blocks + work->toast < VACUUM_MIN_BLOCKS || done <= work->vacuumed || done >= vacuums)
 		return;
 	work->vacuumed = done;
 	phi_vacuum_table(work->lane.relid);

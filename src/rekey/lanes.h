@@ -16,6 +16,9 @@ extern void phi_work_lane(PhiJob *job, int64 lane_id);
 /* VACUUM, outside of a transaction. */
 extern void phi_vacuum_table(Oid relid);
 
+/* REINDEX INDEX CONCURRENTLY, likewise; if it fails that is only logged. */
+extern void phi_rebuild_index(Oid index);
+
 /* Waits, unless it is told to end or to read its settings again. */
 extern void phi_nap(long ms);
 

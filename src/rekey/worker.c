@@ -258,6 +258,26 @@ vacuum_changed(const PhiJob *job)
 	list_free(tables);
 }
 
+/* Values of before lie in upper pages and dead entries of indexes that copy values. */
+static void
+rebuild_indexes(const PhiJob *job)
+{
+	MemoryContext old;
+	List	   *indexes;
+	ListCell   *cell;
+
+	begin();
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	indexes = phi_stale_indexes();
+	MemoryContextSwitchTo(old);
+	commit();
+	if (indexes != NIL)
+		set_phase(job->job, "building indexes");
+	foreach(cell, indexes)
+		phi_rebuild_index(lfirst_oid(cell));
+	list_free(indexes);
+}
+
 static void
 next_pass(PhiJob *job)
 {
@@ -302,7 +322,7 @@ rekey(PhiJob *job)
 		commit();
 		vacuum_changed(job);
 		if (job->pass > 1 && values == 0 && skipped == 0)
-			return;
+			break;
 		if (job->pass == 1)
 		{
 			set_phase(job->job, "waiting for writers");
@@ -314,6 +334,7 @@ rekey(PhiJob *job)
 			phi_nap(PASS_NAP);
 		next_pass(job);
 	}
+	rebuild_indexes(job);
 }
 
 static void

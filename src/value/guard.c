@@ -110,8 +110,11 @@ phi_hide_index_order(RelOptInfo *rel)
 
 		for (int i = 0; i < index->nkeycolumns && index->sortopfamily != NULL; i++)
 		{
-			if (phi_is_equality_family(index->opfamily[i], index->opcintype[i]))
-				index->sortopfamily = NULL;
+			if (!phi_is_equality_family(index->opfamily[i], index->opcintype[i]))
+				continue;
+			index->sortopfamily = NULL;
+			/* Nor are its ends looked at for estimates, which takes the order for granted. */
+			index->hypothetical = true;
 		}
 	}
 }

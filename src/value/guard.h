@@ -60,9 +60,6 @@ extern void phi_stored_init(void);
 /* Whether the query that runs may meet values of classes not held in rows. */
 extern bool phi_only_carries(void);
 
-/* The same for what is not a query; gives back what was set before. */
-extern bool phi_set_carrying(bool on);
-
 /* To be called when input encrypted what may be a literal. */
 extern void phi_literal_made(void);
 

@@ -53,7 +53,6 @@ typedef struct Place
 
 static Place place = {0};
 static bool literal_made = false;
-static bool carrying = false;	/* outside of queries */
 
 /* Commands that build indexes anew and run no expressions but the indexes'. */
 bool
@@ -66,16 +65,7 @@ phi_in_rebuild(void)
 bool
 phi_only_carries(void)
 {
-	return place.only_carries || carrying;
-}
-
-bool
-phi_set_carrying(bool on)
-{
-	bool		before = carrying;
-
-	carrying = on;
-	return before;
+	return place.only_carries;
 }
 
 bool

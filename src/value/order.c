@@ -3,15 +3,19 @@
  *		Sorting, and the two kinds of btree index.
  *
  * The default class sorts by plaintext, and what the session may not read
- * behind the rest, by a keyed PRF: that tells no more than "=" does.  An index
- * of this class, where allowed, goes by clinic and plaintext for all sessions.
+ * behind the rest, by a keyed PRF.  An index of this class, where allowed, goes
+ * by clinic and plaintext for all sessions.
  *
  * The equality class goes by clinic, then by the keyed PRF, then, for the few
- * that share one, by plaintext: its order is of no use to anybody, and the
- * same for all sessions.  It is for indexes alone: its family has no "<", and
- * the planner is told that such an index has no order (phi_hide_index_order).
- * Otherwise one could see which of one's guesses sorts beside a value that one
- * may not read.
+ * that share one, by plaintext, for all sessions alike.  Here the PRF depends
+ * on the class too: else one could see which of one's guesses, of a class that
+ * one holds, has the rank of a value that one may not read.  For the same
+ * reason it is for indexes alone: its family has no "<", and the planner is told
+ * that such an index has no order (phi_hide_index_order).  And its columns
+ * declare their class, so that all values of an index are of one.
+ *
+ * Values of a destroyed key have a place of their own, so that those of other
+ * clinics in the same index go on being found.
  */
 #include "postgres.h"
 
@@ -19,6 +23,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/typcache.h"
 
 #include "guc.h"
@@ -49,35 +54,50 @@ phi_init_order(PhiOrder *order, const PhiType *type, bool equality, Oid collatio
 									 &order->base);
 }
 
+/* What hides the rank of a value among those of other classes. */
+static uint64
+hidden_prf(const PhiOrder *order, const PhiItem *item, const PhiEnvelope *envelope)
+{
+	uint64		prf = phi_search_cached(order->type, envelope);
+
+	return item->comparable ? prf : phi_search_of_class(item->clinic_id, prf, item->class);
+}
+
 void
 phi_read_item(const PhiOrder *order, Datum datum, bool whole, PhiItem *item)
 {
 	PhiOperand	operand;
+	PhiKey	   *key;
 
 	phi_read_encrypted(order->type, datum, &operand);
+	key = phi_envelope_key(&operand.envelope);
+	memset(item, 0, sizeof(PhiItem));
 	item->clinic_id = operand.clinic_id;
 	item->class = operand.class;
-	item->access = operand.access;
 	item->comparable = phi_may_compare_any(operand.access);
+	item->dead = key->state == PHI_KEY_DESTROYED;
 	item->hidden = !order->by_plaintext && operand.access != PHI_READABLE;
-	item->prf = 0;
-	memcpy(item->mark, operand.envelope.nonce.ptr, Min(PHI_MARK_BYTES, operand.envelope.nonce.len));
-	if (item->hidden || !whole)
-		item->prf = phi_search_cached(order->type, &operand.envelope);
-	item->cut = !item->hidden && !whole;
-	if (item->hidden || !whole)
+	memcpy(item->mark, operand.envelope.nonce.ptr, PHI_MARK_BYTES);
+	item->cut = !whole && !item->hidden;
+	if (item->dead)
 		return;
-	item->value = phi_open_datum(order->type, &operand.envelope,
-								 phi_envelope_key(&operand.envelope));
-	if (order->equality)
-		item->prf = phi_search_plain(order->type, item->clinic_id, item->value);
+	if (item->hidden)
+		item->prf = hidden_prf(order, item, &operand.envelope);
+	else if (!whole)
+		item->prf = phi_search_cached(order->type, &operand.envelope);
+	else
+	{
+		item->value = phi_open_datum(order->type, &operand.envelope, key);
+		if (order->equality)
+			item->prf = phi_search_plain(order->type, item->clinic_id, item->value);
+	}
 }
 
-/* A plain value counts as one of the session's clinic. */
+/* A plain value counts as one of the session's clinic; two need no clinic. */
 static void
-read_argument(FunctionCallInfo fcinfo, PhiFunction *function, int n, bool whole, PhiItem *item)
+read_argument(FunctionCallInfo fcinfo, const PhiOrder *order, int n, bool whole, PhiItem *item)
 {
-	const PhiOrder *order = function->order;
+	PhiFunction *function = phi_function(fcinfo);
 	PhiOperand	operand;
 
 	if (function->arg[n] != NULL)
@@ -85,33 +105,17 @@ read_argument(FunctionCallInfo fcinfo, PhiFunction *function, int n, bool whole,
 		phi_read_item(order, PG_GETARG_DATUM(n), whole, item);
 		return;
 	}
-	phi_read_operand(fcinfo, function, n, &operand);
 	memset(item, 0, sizeof(PhiItem));
-	item->clinic_id = operand.clinic_id;
 	item->class = -1;
 	item->comparable = true;
-	item->value = phi_plain_value(fcinfo, function, &operand);
+	item->value = phi_convert(fcinfo, function, PG_GETARG_DATUM(n), function->plain,
+							  order->type->base);
+	if (function->arg[1 - n] == NULL)
+		return;
+	phi_read_operand(fcinfo, function, n, &operand);
+	item->clinic_id = operand.clinic_id;
 	if (order->equality)
 		item->prf = phi_search_plain(order->type, item->clinic_id, item->value);
-}
-
-static bool
-may_compare(const PhiItem *a, const PhiItem *b)
-{
-	return a->class == b->class || (a->comparable && b->comparable);
-}
-
-/*
- * Nobody has a value that he may not read sorted beside his guesses, but where
- * it stays beside what it was beside before.
- */
-static void
-check_right(const PhiOrder *order, const PhiItem *a, const PhiItem *b)
-{
-	const PhiItem *forbidden = a->comparable ? b : a;
-
-	if (!may_compare(a, b) && !(order->in_index && phi_only_carries()))
-		phi_report_access(forbidden->access, forbidden->class);
 }
 
 static int
@@ -122,6 +126,14 @@ compare_hidden(const PhiItem *a, const PhiItem *b)
 	if (!a->comparable && a->class != b->class)
 		return a->class < b->class ? -1 : 1;
 	return compare_numbers(a->prf, b->prf);
+}
+
+static int
+compare_dead(const PhiItem *a, const PhiItem *b)
+{
+	if (a->dead != b->dead)
+		return a->dead ? 1 : -1;
+	return memcmp(a->mark, b->mark, PHI_MARK_BYTES);
 }
 
 static int
@@ -136,6 +148,23 @@ compare_values(PhiOrder *order, const PhiItem *a, const PhiItem *b)
 	return result;
 }
 
+/*
+ * By the PRF of the class of a: the server gives what lies in the index first.
+ * Values of two classes that may not be compared are not equal, as for "=".
+ */
+static int
+compare_searches(const PhiItem *a, const PhiItem *b)
+{
+	int			class = a->class >= 0 ? a->class : b->class;
+
+	if (a->class != b->class && !(a->comparable && b->comparable))
+		return a->class < b->class ? -1 : 1;
+	if (class < 0)
+		return 0;
+	return compare_numbers(phi_search_of_class(a->clinic_id, a->prf, class),
+						   phi_search_of_class(b->clinic_id, b->prf, class));
+}
+
 int
 phi_compare_items(PhiOrder *order, const PhiItem *a, const PhiItem *b, bool *known)
 {
@@ -144,52 +173,57 @@ phi_compare_items(PhiOrder *order, const PhiItem *a, const PhiItem *b, bool *kno
 	*known = true;
 	if (a->clinic_id != b->clinic_id)
 		return a->clinic_id < b->clinic_id ? -1 : 1;
+	if (a->dead || b->dead)
+		return compare_dead(a, b);
 	if (a->hidden || b->hidden)
 		return compare_hidden(a, b);
 	if (order->equality)
-	{
-		check_right(order, a, b);
-		result = compare_numbers(a->prf, b->prf);
-	}
+		result = compare_searches(a, b);
 	if (result != 0)
 		return result;
 	*known = !a->cut && !b->cut;
-	if (*known)
-		result = compare_values(order, a, b);
-	/* As for "=", values that may not be compared are not equal. */
-	if (*known && result == 0 && order->equality && !may_compare(a, b))
-		result = a->class < b->class ? -1 : 1;
-	return result;
+	return *known ? compare_values(order, a, b) : 0;
+}
+
+/* One for each type, class and collation, for the life of the process: they are few. */
+static PhiOrder *
+order_for(const PhiType *type, bool equality, Oid collation)
+{
+	static PhiOrder *orders = NULL;
+	PhiOrder   *order;
+
+	if (equality)
+		collation = C_COLLATION_OID;
+	for (order = orders; order != NULL; order = order->next)
+	{
+		if (order->type == type && order->equality == equality &&
+			order->base.ssup_collation == collation)
+			return order;
+	}
+	order = MemoryContextAlloc(TopMemoryContext, sizeof(PhiOrder));
+	phi_init_order(order, type, equality, collation, TopMemoryContext);
+	order->next = orders;
+	return orders = order;
 }
 
 static int
 compare_arguments(FunctionCallInfo fcinfo, bool equality)
 {
-	PhiFunction *function = phi_function(fcinfo);
-	PhiOrder   *order = function->order;
-	MemoryContext old;
+	PhiOrder   *order = order_for(phi_function(fcinfo)->type, equality, PG_GET_COLLATION());
+	MemoryContext old = phi_enter_scratch();
 	PhiItem		a;
 	PhiItem		b;
 	int			result;
 	bool		known;
 
-	if (order == NULL)
-	{
-		order = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(PhiOrder));
-		phi_init_order(order, function->type, equality, PG_GET_COLLATION(),
-					fcinfo->flinfo->fn_mcxt);
-		order->in_index = function->in_index;
-		function->order = order;
-	}
 	order->by_plaintext = equality || phi_allow_ordered_index;
-	old = phi_enter_scratch();
-	read_argument(fcinfo, function, 0, !equality, &a);
-	read_argument(fcinfo, function, 1, !equality, &b);
+	read_argument(fcinfo, order, 0, !equality, &a);
+	read_argument(fcinfo, order, 1, !equality, &b);
 	result = phi_compare_items(order, &a, &b, &known);
 	if (!known)
 	{
-		read_argument(fcinfo, function, 0, true, &a);
-		read_argument(fcinfo, function, 1, true, &b);
+		read_argument(fcinfo, order, 0, true, &a);
+		read_argument(fcinfo, order, 1, true, &b);
 		result = phi_compare_items(order, &a, &b, &known);
 	}
 	phi_leave_scratch(old);
@@ -226,9 +260,7 @@ phi_enc_cmp(PG_FUNCTION_ARGS)
 }
 
 /*
- * Support function 1 of the equality class.  ERROR 42501 for values of two
- * classes of a clinic that the session may not compare, unless it only carries
- * them along.
+ * Support function 1 of the equality class.
  */
 Datum
 phi_enc_equality_cmp(PG_FUNCTION_ARGS)

@@ -14,12 +14,12 @@ typedef struct PhiItem
 	int32		clinic_id;
 	int16		class;			/* -1: a plain value */
 	bool		hidden;			/* sorts by PRF: the session may not read it */
-	PhiAccess	access;
 	bool		comparable;		/* phi_may_compare_any */
-	bool		cut;			/* "value" is missing: too long, or not read yet */
+	bool		dead;			/* its key is destroyed */
+	bool		cut;			/* "value" is missing: too long, or not read */
 	uint8		mark[PHI_MARK_BYTES];
-	uint64		prf;			/* if hidden or in the equality class */
-	Datum		value;			/* of the base type, unless hidden or cut */
+	uint64		prf;			/* if hidden, or in the equality class */
+	Datum		value;			/* of the base type, unless hidden, dead or cut */
 } PhiItem;
 
 typedef struct PhiOrder
@@ -27,8 +27,8 @@ typedef struct PhiOrder
 	const PhiType *type;
 	bool		equality;		/* the equality class, else the default class */
 	bool		by_plaintext;	/* for all, whoever asks */
-	bool		in_index;		/* asked by one that is being written to or searched */
 	SortSupportData base;		/* compares values of the base type */
+	struct PhiOrder *next;
 } PhiOrder;
 
 /* What it needs is allocated in "context". */

@@ -43,16 +43,19 @@ prf(int32 clinic_id, int class, PhiSpan data)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("clinic %d has no active search key", clinic_id)));
 	status = phi_prf64(phi_key_secret(key), data, &result);
-	if (status == PHI_OK && class != PHI_CLASS_SEARCH)
-	{
-		uint64_t	tagged[2] = {result, (uint64_t) class};
-
-		status = phi_prf64(phi_key_secret(key),
-						   (PhiSpan) {(uint8 *) tagged, sizeof(tagged)}, &result);
-	}
 	if (status != PHI_OK)
 		phi_report_envelope(status);
+	if (class != PHI_CLASS_SEARCH)
+		result = phi_search_of_class(clinic_id, result, class);
 	return result;
+}
+
+uint64
+phi_search_of_class(int32 clinic_id, uint64 prf_of_value, int class)
+{
+	uint64_t	tagged[2] = {prf_of_value, (uint64_t) class};
+
+	return prf(clinic_id, PHI_CLASS_SEARCH, (PhiSpan) {(uint8 *) tagged, sizeof(tagged)});
 }
 
 /*
@@ -159,12 +162,16 @@ phi_enc_hash(PG_FUNCTION_ARGS)
 
 	phi_parse_datum(function->type, PG_GETARG_DATUM(0), &envelope);
 	key = phi_envelope_key(&envelope);
-	if (!function->in_index)
+	if (!phi_in_index(fcinfo))
 		class = class_to_bind(key);
 	/* Into an index nobody copies what he may not search for, now or later; nor searches it for that. */
 	else if (!phi_only_carries() && is_out_of_reach(key))
 		phi_report_access(PHI_CLASS_NOT_HELD, key->class);
-	hash = prf_of_envelope(function->type, &envelope, key, class);
+	/* What nobody can read is found by nobody, but keeps no index from being built. */
+	if (key->state == PHI_KEY_DESTROYED && phi_in_index(fcinfo))
+		memcpy(&hash, envelope.nonce.ptr, sizeof(hash));
+	else
+		hash = prf_of_envelope(function->type, &envelope, key, class);
 	phi_leave_scratch(old);
 	PG_RETURN_INT32((int32) hash);
 }

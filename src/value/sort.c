@@ -12,6 +12,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "guc.h"
 #include "value/guard.h"
 #include "value/order.h"
 
@@ -47,8 +48,8 @@ typedef struct SharedItem
 
 /*
  * A sort holds only the latest of its tuples, as many as fit into its memory,
- * or writes them all to disk; an item needs less than twice the memory of its
- * tuple.  So two areas of twice a sort's memory take turns.
+ * or writes them all to disk; an item needs less than three times the memory of
+ * its tuple.  So two areas of three times a sort's memory take turns.
  */
 typedef struct Sorter
 {
@@ -109,7 +110,7 @@ bytes_to_keep(const PhiOrder *order, PhiItem *item)
 {
 	Size		size;
 
-	if (item->hidden || order->type->kind == PHI_PAYLOAD_INTEGER)
+	if (item->hidden || item->dead || order->type->kind == PHI_PAYLOAD_INTEGER)
 		return 0;
 	size = VARSIZE_ANY(DatumGetPointer(item->value));
 	item->cut = size > KEPT_BYTES;
@@ -174,7 +175,9 @@ make_item(Datum datum, SortSupport ssup)
 
 	phi_read_item(&sorter->order, datum, true, &read);
 	size = bytes_to_keep(&sorter->order, &read);
-	if (sorter->shares && !read.hidden)
+	if (sorter->shares && read.dead)
+		memcpy(&read.prf, read.mark, sizeof(read.prf));
+	else if (sorter->shares && !read.hidden)
 		read.prf = phi_search_plain(sorter->order.type, read.clinic_id, read.value);
 	if (is_far(datum))
 	{
@@ -283,7 +286,9 @@ support_sort(FunctionCallInfo fcinfo, bool equality)
 	phi_init_order(&sorter->order, phi_type_named_by(fcinfo->flinfo->fn_oid), equality,
 				   ssup->ssup_collation, ssup->ssup_cxt);
 	sorter->shares = ssup->ssup_attno == 0;
-	sorter->limit = 2 * (Size) Max(work_mem, maintenance_work_mem) * 1024;
+	/* Only index builds take maintenance_work_mem; here no flag of theirs is to be had. */
+	sorter->limit = 3 * 1024 * (Size) (equality || phi_allow_ordered_index ?
+									   Max(work_mem, maintenance_work_mem) : work_mem);
 	ssup->ssup_extra = sorter;
 	ssup->comparator = compare_full;
 	if (ssup->abbreviate)

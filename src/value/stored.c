@@ -133,17 +133,26 @@ phi_contains_encrypted(Oid type)
 }
 
 static void
-check_index_column(Oid access_method, Oid type, Oid opclass)
+check_index_column(Oid access_method, Oid type, int32 class, Oid opclass)
 {
+	bool		is_equality;
+
 	if (!phi_contains_encrypted(type))
 		return;
 	if (phi_type_by_oid(getBaseType(type)) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("indexes on arrays, ranges and composites of encrypted values are not supported")));
-	if (access_method != HASH_AM_OID && !phi_allow_ordered_index &&
-		!phi_is_equality_family(get_opclass_family(opclass), type))
+	is_equality = access_method == BTREE_AM_OID &&
+		phi_is_equality_family(get_opclass_family(opclass), type);
+	if (access_method != HASH_AM_OID && !phi_allow_ordered_index && !is_equality)
 		phi_refuse_ordered_index();
+	(void) phi_type_within(type, &class);
+	if (is_equality && class < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("an index for equality needs a column that declares its data class"),
+				 errhint("Declare it, such as by ALTER TABLE ... ALTER COLUMN ... TYPE enctext(general).")));
 }
 
 /* A relation's row, even if it is too new for the caches; to be freed. */
@@ -247,15 +256,18 @@ check_index(HeapTuple tuple, TupleDesc desc, List *expressions)
 	{
 		AttrNumber	column = index->indkey.values[i];
 		Oid			type;
+		int32		class = -1;
+		Oid			collation;
 
 		if (column != 0)
-			type = get_atttype(index->indrelid, column);
+			get_atttypetypmodcoll(index->indrelid, column, &type, &class, &collation);
 		else
 		{
 			type = exprType(lfirst(next));
+			class = exprTypmod(lfirst(next));
 			next = lnext(expressions, next);
 		}
-		check_index_column(access_method, type, opclasses->values[i]);
+		check_index_column(access_method, type, class, opclasses->values[i]);
 	}
 }
 

@@ -12,6 +12,7 @@
 #include "lib/stringinfo.h"
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -37,14 +38,17 @@ static PhiType types[] = {
 
 static bool loaded = false;
 
-/* Signatures of functions: plans look them up anew each time they run. */
-typedef struct Resolved
-{
-	Oid			function;
-	PhiFunction signature;
-} Resolved;
+static uint64 loads = 0;
 
-static Resolved resolved[64];
+/* Functions that were called: plans look them up anew each time they run. */
+typedef struct Known
+{
+	Oid			oid;
+	uint64		load;			/* of the types, that "function" is of */
+	PhiFunction function;
+} Known;
+
+static HTAB *known_functions = NULL;
 
 /* The base types are built in, so what is looked up here never changes. */
 static void
@@ -82,7 +86,7 @@ load_types(void)
 							ObjectIdGetDatum(BTREE_AM_OID), CStringGetDatum(family),
 							ObjectIdGetDatum(PG_CATALOG_NAMESPACE));
 	}
-	memset(resolved, 0, sizeof(resolved));
+	loads++;
 	loaded = true;
 }
 
@@ -166,34 +170,43 @@ read_signature(Oid oid, PhiFunction *function)
 }
 
 static PhiFunction *
-resolve(FmgrInfo *flinfo)
+resolve(Oid oid)
 {
-	PhiFunction *function = MemoryContextAlloc(flinfo->fn_mcxt, sizeof(PhiFunction));
-	Resolved   *known = &resolved[flinfo->fn_oid % lengthof(resolved)];
+	HASHCTL		control = {.keysize = sizeof(Oid),.entrysize = sizeof(Known)};
+	PhiFunction function;
+	Known	   *known;
+	bool		found;
 
+	if (known_functions == NULL)
+		known_functions = hash_create("pg_phi functions", 128, &control, HASH_ELEM | HASH_BLOBS);
 	if (!loaded)
 		load_types();
-	if (known->function != flinfo->fn_oid)
-	{
-		known->function = InvalidOid;
-		read_signature(flinfo->fn_oid, &known->signature);
-		known->function = flinfo->fn_oid;
-	}
-	*function = known->signature;
-
-	/* The server keeps the support functions of an index in a context of its own. */
-	function->in_index = strcmp(flinfo->fn_mcxt->name, "index info") == 0;
-	return function;
+	known = hash_search(known_functions, &oid, HASH_FIND, NULL);
+	if (known != NULL && known->load == loads)
+		return &known->function;
+	read_signature(oid, &function);
+	known = hash_search(known_functions, &oid, HASH_ENTER, &found);
+	known->function = function;
+	known->load = loads;
+	return &known->function;
 }
 
+/* What it gives stays for the life of the process, whatever the memory of the call. */
 PhiFunction *
 phi_function(FunctionCallInfo fcinfo)
 {
 	FmgrInfo   *flinfo = fcinfo->flinfo;
 
 	if (unlikely(flinfo->fn_extra == NULL))
-		flinfo->fn_extra = resolve(flinfo);
+		flinfo->fn_extra = resolve(flinfo->fn_oid);
 	return (PhiFunction *) flinfo->fn_extra;
+}
+
+/* The server keeps the support functions of an index in a context of its own. */
+bool
+phi_in_index(FunctionCallInfo fcinfo)
+{
+	return strcmp(fcinfo->flinfo->fn_mcxt->name, "index info") == 0;
 }
 
 static Datum
@@ -225,7 +238,7 @@ phi_convert(FunctionCallInfo fcinfo, PhiFunction *function, Datum value,
 
 		function->path = find_coercion_pathway(to, from, COERCION_EXPLICIT, &cast);
 		if (function->path == COERCION_PATH_FUNC)
-			fmgr_info_cxt(cast, &function->convert, fcinfo->flinfo->fn_mcxt);
+			fmgr_info_cxt(cast, &function->convert, TopMemoryContext);
 		function->conversion_known = true;
 	}
 	switch (function->path)

@@ -50,8 +50,7 @@ extern const PhiType *phi_type_named_by(Oid function);
 extern const PhiType *phi_type_within(Oid oid, int32 *typmod);
 
 /*
- * The signature of a SQL function that a generic C function serves, worked out
- * once per call site.
+ * The signature of a SQL function that a generic C function serves.
  */
 typedef struct PhiFunction
 {
@@ -59,14 +58,15 @@ typedef struct PhiFunction
 	const PhiType *result;
 	const PhiType *type;		/* the first of these that is not NULL */
 	Oid			plain;			/* type of the other argument or the result */
-	bool		in_index;		/* support function, called by an index */
 	bool		conversion_known;
 	CoercionPathType path;		/* between "plain" and type->base */
 	FmgrInfo	convert;
-	struct PhiOrder *order;		/* of a comparison's support function */
 } PhiFunction;
 
 extern PhiFunction *phi_function(FunctionCallInfo fcinfo);
+
+/* Whether a support function is called by an index. */
+extern bool phi_in_index(FunctionCallInfo fcinfo);
 
 /*
  * Casts between the function's plain type and its base type, which differ for

@@ -137,6 +137,9 @@ extern uint64 phi_search_value(const PhiType *type, const PhiEnvelope *envelope)
 /* The same, from a cache where it is there. */
 extern uint64 phi_search_cached(const PhiType *type, const PhiEnvelope *envelope);
 
+/* What separates equal values of two classes, made of the PRF of one. */
+extern uint64 phi_search_of_class(int32 clinic_id, uint64 prf_of_value, int class);
+
 /* The same of a value of type->base, as if it were the clinic's. */
 extern uint64 phi_search_plain(const PhiType *type, int32 clinic_id, Datum value);
 

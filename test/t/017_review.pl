@@ -194,6 +194,7 @@ sub unreadable
 	my $reader = session($node, 'app_a');
 	my $pid = $reader->pid;
 	my $custodian = session($node);
+	$reader->query('SET phi.result_as_base = off');
 	$reader->query('DECLARE c CURSOR WITH HOLD FOR SELECT ARRAY[name] FROM here');
 	$custodian->query('BEGIN; LOCK TABLE phi.data_key IN ACCESS EXCLUSIVE MODE; UPDATE phi.data_key SET changed_at = clock_timestamp()');
 	$reader->{out} = $reader->{err} = '';
