@@ -175,6 +175,25 @@ for my $case ([ 'ALTER TABLE %s ALTER id TYPE bigint', qr/55000: the columns of/
 	sql('ALTER TABLE altered OWNER TO villain');
 }
 
+# He has columns decrypted that the job is to leave alone, under keys that he was never granted.
+make_table('hers');
+sql('GRANT SELECT ON hers TO villain');
+like((as($node, undef, protect('hers') =~ s/\)$/, isolate => false)/r))[2], qr/: done\n/, 'another table is encrypted');
+sql('DROP TABLE altered');
+make_table('altered');
+sql('ALTER TABLE altered ADD stolen enctext(identity), OWNER TO villain');
+$old->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+$call = call(protect('altered'));
+until_true($waits, 'the swap waits');
+my $copy = sql(q{SELECT relname FROM pg_class WHERE relname LIKE 'phi_shadow%' AND relkind = 'r'});
+sql("SET ROLE villain; ALTER TABLE $copy ALTER stolen TYPE text USING NULL; UPDATE altered t SET stolen = h.name FROM hers h WHERE h.id = t.id");
+like(finish($call), qr/55000: the columns of table "altered" have changed/, 'ciphertext of another table is not decrypted into the copy');
+is(sql("SELECT count(*) FROM $copy WHERE stolen IS NOT NULL"), 0, 'which holds none of it');
+$old->query('COMMIT');
+my $stopped = sql('SELECT max(job) FROM phi.protect_progress');
+as($node, undef, "CALL phi.cancel_protect($stopped)");
+sql('DROP TABLE hers');
+
 is(sql(q{SELECT count(*) FROM pg_class WHERE relname ~ 'phi_shadow' OR relname IN ('hidden', 'altered_view')}), 0, 'nothing is left of all that');
 sql('REVOKE CREATE ON SCHEMA public FROM villain');
 
