@@ -223,6 +223,18 @@ like($messages, qr/: done\n/, 'and the table is converted');
 sql('GRANT SELECT ON trap TO app_a');
 gives($node, 'app_a', q{SET phi.clinic = 'a'; SELECT count(*), bool_and(name = 'name ' || id), bool_and(kind = twice) FROM trap}, '101|t|t', 'with all its rows');
 
+# Collations that are not the default's, and names that try to be more than names.
+sql(q{
+	CREATE SCHEMA "O'dd %s";
+	CREATE TABLE "O'dd %s"."t; --" (id int PRIMARY KEY, "cl'in %I" char(5) NOT NULL, "na""me" text COLLATE "C", kind text COLLATE "C");
+	INSERT INTO "O'dd %s"."t; --" SELECT n, 'a', 'name ' || n, '%s' FROM generate_series(1, 9) n;
+	CREATE INDEX "i %s" ON "O'dd %s"."t; --" ("na""me", id) WHERE id % 3 = 1 AND kind LIKE '%s';
+	CREATE UNIQUE INDEX u ON "O'dd %s"."t; --" ("na""me", kind DESC NULLS LAST) INCLUDE (id)});
+like((as($node, undef, q{CALL phi.protect('"O''dd %s"."t; --"', 'cl''in %I', '{"na\"me": "identity"}')}))[2], qr/: done\n/, 'odd names and collations are no hindrance');
+sql(q{GRANT USAGE ON SCHEMA "O'dd %s" TO app_a; GRANT ALL ON "O'dd %s"."t; --" TO app_a});
+gives($node, 'app_a', q{SET phi.clinic = 'a'; SELECT count(*), bool_and("na""me" = 'name ' || id) FROM "O'dd %s"."t; --"}, '9|t', 'all rows are there');
+is(sql(q{SELECT collname FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation WHERE attrelid = '"O''dd %s"."t; --"'::regclass AND attname = 'na"me'}), 'C', 'and the collation is kept');
+
 # Its owner may do it himself, when he is let.
 sql(q{DROP TABLE altered});
 make_table('altered');
