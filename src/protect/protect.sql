@@ -30,7 +30,7 @@ AS $$
 DECLARE
   pairs record;
 BEGIN
-  EXECUTE format('DROP TRIGGER %I ON %s', 'phi_protect_' || work.job, work.relid::regclass);
+  PERFORM phi.drop_protect_triggers(work.relid);
   PERFORM phi.empty_table(work.relid);
   PERFORM phi.run_steps(work, '{before,alter,after}');
   SELECT coalesce(array_agg(c.oid ORDER BY p.number), '{}') AS indexes,
@@ -111,9 +111,7 @@ CREATE FUNCTION phi.protect_cancelling(work phi.protect_job) RETURNS int
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF EXISTS (SELECT FROM pg_class c WHERE c.oid = work.relid) THEN
-    EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', 'phi_protect_' || work.job, work.relid::regclass);
-  END IF;
+  PERFORM phi.drop_protect_triggers(work.relid);
   PERFORM phi.drop_shadow(work);
   UPDATE phi.protect_job j SET state = 'cancelled', finished_at = clock_timestamp(), shadow = NULL, snapshots = NULL, waits_for = NULL WHERE j.job = work.job;
   RETURN NULL;
