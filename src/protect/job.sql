@@ -55,6 +55,8 @@ CREATE TABLE phi.protect_change (
   job     int NOT NULL,
   row_key bytea NOT NULL
 );
+/* Else a publication FOR ALL TABLES would refuse that they are deleted. */
+ALTER TABLE phi.protect_change REPLICA IDENTITY FULL;
 COMMENT ON TABLE phi.protect_change IS
   'Keys of rows that were changed while a job of phi.protect_job is at work, until it has copied them again';
 

@@ -125,6 +125,7 @@ is($replica->safe_psql('postgres', q{SELECT count(bt_index_check(indexrelid, tru
 $replica->stop;
 
 # TRUNCATE leaves nothing behind in the copy.
+sql('CREATE PUBLICATION everything FOR ALL TABLES');
 make_table('emptied');
 $old->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
 $call = call(protect('emptied'));
@@ -134,6 +135,8 @@ until_true(q{SELECT blocks_total = 1 FROM phi.protect_progress ORDER BY job DESC
 $old->query('COMMIT');
 like(finish($call), qr/copying begins anew.*: done\n/s, 'and ends');
 gives($node, 'app_a', q{SET phi.clinic = 'a'; SELECT id, name FROM emptied}, '1|after', 'with what came after it');
+
+sql('DROP PUBLICATION everything');
 
 # A table that is altered is not what the plan was made for.
 make_table('altered');
