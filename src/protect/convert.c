@@ -65,8 +65,9 @@ describe_change(PhiField *field, Form_pg_attribute from, Form_pg_attribute to)
 						NameStr(from->attname), format_type_be(field->plain))));
 }
 
+/* "change": the one that the job makes. */
 static void
-describe_field(PhiConverter *converter, int i)
+describe_field(PhiConverter *converter, int i, PhiChange change)
 {
 	Form_pg_attribute from = TupleDescAttr(RelationGetDescr(converter->from), i);
 	Form_pg_attribute to = TupleDescAttr(RelationGetDescr(converter->to), i);
@@ -84,8 +85,10 @@ describe_field(PhiConverter *converter, int i)
 		field->type = phi_type_by_oid(from->atttypid);
 		field->walk = phi_walk_of_type(from->atttypid);
 	}
-	if (field->change == PHI_KEEP &&
-		(from->atttypid != to->atttypid || from->atttypmod != to->atttypmod))
+	/* The shadow's owner may have changed its columns, to have others decrypted. */
+	if (field->change == PHI_KEEP ?
+		from->atttypid != to->atttypid || from->atttypmod != to->atttypmod :
+		field->change != change)
 		refuse_columns(converter->from);
 }
 
@@ -122,7 +125,7 @@ phi_converter(Relation from, Relation to, const char *clinic_column)
 	if (RelationGetDescr(to)->natts != natts)
 		refuse_columns(from);
 	for (int i = 0; i < natts; i++)
-		describe_field(converter, i);
+		describe_field(converter, i, clinic_column != NULL ? PHI_SEAL : PHI_OPEN);
 	if (clinic_column != NULL)
 		describe_clinics(converter, clinic_column);
 	converter->slot = MakeSingleTupleTableSlot(RelationGetDescr(to), &TTSOpsVirtual);

@@ -48,7 +48,8 @@ typedef struct PhiConverter
 
 /*
  * ERROR 55000 unless the relations have the same columns but for types that are
- * encrypted on one side.  "clinic_column": NULL if nothing is encrypted.
+ * encrypted in "to" alone.  "clinic_column": NULL when columns are decrypted: then
+ * for types that are encrypted in "from" alone.
  */
 extern PhiConverter *phi_converter(Relation from, Relation to, const char *clinic_column);
 extern void phi_end_converter(PhiConverter *converter);

@@ -55,6 +55,8 @@ CREATE TABLE phi.protect_change (
   job     int NOT NULL,
   row_key bytea NOT NULL
 );
+/* Else a publication FOR ALL TABLES would refuse that they are deleted. */
+ALTER TABLE phi.protect_change REPLICA IDENTITY FULL;
 COMMENT ON TABLE phi.protect_change IS
   'Keys of rows that were changed while a job of phi.protect_job is at work, until it has copied them again';
 
@@ -63,11 +65,6 @@ CREATE FUNCTION phi.log_change() RETURNS trigger
 REVOKE EXECUTE ON FUNCTION phi.log_change() FROM PUBLIC;
 COMMENT ON FUNCTION phi.log_change() IS
   'Trigger of tables that are being converted: notes the key of each changed row; its arguments are the job and the numbers of the key''s columns; internal';
-
-CREATE FUNCTION phi.calling_role() RETURNS oid
-  AS 'MODULE_PATHNAME', 'phi_calling_role' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
-REVOKE EXECUTE ON FUNCTION phi.calling_role() FROM PUBLIC;
-COMMENT ON FUNCTION phi.calling_role() IS 'The role that called, SET ROLE counts, SECURITY DEFINER functions do not; internal';
 
 CREATE FUNCTION phi.make_shadow(relation oid, name text) RETURNS oid
   AS 'MODULE_PATHNAME', 'phi_make_shadow' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;

@@ -16,6 +16,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_index.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "fmgr.h"
@@ -227,6 +228,30 @@ prepare_keys(PhiKeySearch *search)
 	}
 }
 
+/*
+ * A key is searched for as it is: values of other types would be taken for what
+ * they are not.  The shadow's indexes may have been made by its owner.
+ */
+static void
+compare_key(Relation index, Relation key)
+{
+	bool		same = index->rd_rel->relam == key->rd_rel->relam &&
+		IndexRelationGetNumberOfKeyAttributes(index) == IndexRelationGetNumberOfKeyAttributes(key) &&
+		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+
+	for (int i = 0; same && i < IndexRelationGetNumberOfKeyAttributes(key); i++)
+		same = index->rd_index->indkey.values[i] == key->rd_index->indkey.values[i] &&
+			index->rd_opfamily[i] == key->rd_opfamily[i] &&
+			index->rd_opcintype[i] == key->rd_opcintype[i] &&
+			index->rd_indcollation[i] == key->rd_indcollation[i];
+	if (!same)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" is not the one that rows are found by",
+						RelationGetRelationName(index)),
+				 errhint("Cancel the job with phi.cancel_protect(), and begin again.")));
+}
+
 PhiKeySearch *
 phi_begin_search(Relation rel, Oid index, Relation table, Oid like, Snapshot snapshot)
 {
@@ -236,9 +261,10 @@ phi_begin_search(Relation rel, Oid index, Relation table, Oid like, Snapshot sna
 
 	for (int i = 0; i < columns.n; i++)
 		columns.columns[i] = key->rd_index->indkey.values[i];
-	index_close(key, NoLock);
 	search->rel = rel;
 	search->index = index_open(index, RowExclusiveLock);
+	compare_key(search->index, key);
+	index_close(key, NoLock);
 	search->n = columns.n;
 	prepare_keys(search);
 	search->key = MakeSingleTupleTableSlot(describe_key(table, &columns), &TTSOpsMinimalTuple);

@@ -112,6 +112,27 @@ REVOKE EXECUTE ON FUNCTION phi.plan_replacements(regclass, phi.planned_column[],
 COMMENT ON FUNCTION phi.plan_replacements(regclass, phi.planned_column[], jsonb, boolean) IS
   'What is wrong with the replacements as told; internal';
 
+CREATE FUNCTION phi.calling_role() RETURNS oid
+  AS 'MODULE_PATHNAME', 'phi_calling_role' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+REVOKE EXECUTE ON FUNCTION phi.calling_role() FROM PUBLIC;
+COMMENT ON FUNCTION phi.calling_role() IS 'The role that called, SET ROLE counts, SECURITY DEFINER functions do not; internal';
+
+/*
+ * What an untrusted owner has put into definitions is run when these are parsed:
+ * the checks of domains, of constants. So a superuser converts his table with no
+ * more than the owner's rights.
+ */
+CREATE FUNCTION phi.acting_role(relation oid) RETURNS oid
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT CASE WHEN o.rolsuper IS FALSE AND r.rolsuper THEN o.oid ELSE r.oid END
+  FROM pg_roles r LEFT JOIN (pg_class c JOIN pg_roles o ON o.oid = c.relowner) ON c.oid = relation
+  WHERE r.oid = phi.calling_role();
+END;
+REVOKE EXECUTE ON FUNCTION phi.acting_role(oid) FROM PUBLIC;
+COMMENT ON FUNCTION phi.acting_role(oid) IS
+  'With whose rights a table''s definition is changed: the caller''s, or the owner''s when a superuser calls who is not the owner''s equal; internal';
+
 /*
  * A plan that its caller's rights do not suffice for would fail in its last
  * moments. Who is no superuser may replace nothing but indexes, so that it does
@@ -122,7 +143,7 @@ CREATE FUNCTION phi.plan_rights(relation regclass, columns phi.planned_column[],
 BEGIN ATOMIC
   WITH u AS (
     SELECT u.oid FROM pg_roles u
-    WHERE u.rolname = CASE current_setting('role') WHEN 'none' THEN session_user ELSE current_setting('role') END AND NOT u.rolsuper
+    WHERE u.oid = phi.acting_role(relation) AND NOT u.rolsuper
   ), o (owner, object) AS (
     SELECT c.relowner, c.oid::regclass::text FROM pg_class c
     WHERE c.oid = relation
@@ -136,16 +157,16 @@ BEGIN ATOMIC
     UNION ALL
     SELECT s.stxowner, s.stxname FROM pg_statistic_ext s WHERE s.stxrelid = relation
   )
-  SELECT 8, 'problem', o.object, NULL, format('%s belongs to %s: a superuser must convert the table', o.object, o.owner::regrole)
+  SELECT 8, 'problem', o.object, NULL, format('%s belongs to %s: the table must belong to a superuser to be converted with it', o.object, o.owner::regrole)
   FROM o JOIN u ON NOT pg_has_role(u.oid, o.owner, 'USAGE')
   UNION ALL
-  SELECT DISTINCT 8, 'problem', c.oid::regclass::text, NULL, format('%s has grants that were not made by its owner: a superuser must convert the table', c.oid::regclass)
+  SELECT DISTINCT 8, 'problem', c.oid::regclass::text, NULL, format('%s has grants that were not made by its owner: the table must belong to a superuser to be converted with it', c.oid::regclass)
   FROM u, phi.planned_views(relation, columns) v JOIN pg_class c ON c.oid = v.view,
        LATERAL (SELECT a.grantor FROM aclexplode(c.relacl) a
                 UNION SELECT x.grantor FROM pg_attribute a, aclexplode(a.attacl) x WHERE a.attrelid = c.oid) g
   WHERE g.grantor <> c.relowner
   UNION ALL
-  SELECT 9, 'problem', r.key, NULL, 'a superuser must tell this replacement: others may replace indexes, or drop'
+  SELECT 9, 'problem', r.key, NULL, 'the table must belong to a superuser for this replacement: else indexes may be replaced, or things dropped'
   FROM jsonb_each(CASE jsonb_typeof(replacements) WHEN 'object' THEN replacements END) r, u
   WHERE jsonb_typeof(r.value) = 'string' AND phi.told_index(r.value #>> '{}') IS NULL;
 END;

@@ -13,10 +13,10 @@ BEGIN
   FOR todo IN SELECT * FROM phi.steps_of(work.plan, phases) s WHERE s.statement IS NOT NULL LOOP
     /*
      * A change of types has the table's constraints prepared, which may be anybody's
-     * code. phi.isolate() is ours. All else the caller could do himself.
+     * code; so may constants be. phi.isolate() is ours.
      */
-    role := CASE todo.phase WHEN 'alter' THEN owner WHEN 'late' THEN current_user::regrole ELSE phi.calling_role() END;
-    PERFORM phi.run_command(todo.statement, role, todo.phase = 'alter');
+    role := CASE todo.phase WHEN 'alter' THEN owner WHEN 'late' THEN current_user::regrole ELSE phi.acting_role(work.relid) END;
+    PERFORM phi.run_command(todo.statement, role, todo.phase = 'alter' OR todo.phase <> 'late' AND role <> phi.calling_role());
   END LOOP;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.run_steps(phi.protect_job, text[]) FROM PUBLIC;
@@ -30,7 +30,7 @@ AS $$
 DECLARE
   pairs record;
 BEGIN
-  EXECUTE format('DROP TRIGGER %I ON %s', 'phi_protect_' || work.job, work.relid::regclass);
+  PERFORM phi.drop_protect_triggers(work.relid);
   PERFORM phi.empty_table(work.relid);
   PERFORM phi.run_steps(work, '{before,alter,after}');
   SELECT coalesce(array_agg(c.oid ORDER BY p.number), '{}') AS indexes,
@@ -111,9 +111,7 @@ CREATE FUNCTION phi.protect_cancelling(work phi.protect_job) RETURNS int
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF EXISTS (SELECT FROM pg_class c WHERE c.oid = work.relid) THEN
-    EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', 'phi_protect_' || work.job, work.relid::regclass);
-  END IF;
+  PERFORM phi.drop_protect_triggers(work.relid);
   PERFORM phi.drop_shadow(work);
   UPDATE phi.protect_job j SET state = 'cancelled', finished_at = clock_timestamp(), shadow = NULL, snapshots = NULL, waits_for = NULL WHERE j.job = work.job;
   RETURN NULL;

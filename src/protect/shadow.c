@@ -7,6 +7,7 @@
 
 #include "access/relation.h"
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_statistic.h"
@@ -102,16 +103,20 @@ phi_type_changes(PG_FUNCTION_ARGS)
 	foreach(cell, castNode(AlterTableStmt, statement)->cmds)
 	{
 		AlterTableCmd *command = lfirst_node(AlterTableCmd, cell);
+		ColumnDef  *column;
 		Oid			type;
 		int32		typmod;
 
 		if (command->subtype != AT_AlterColumnType)
 			continue;
-		typenameTypeIdAndMod(NULL, castNode(ColumnDef, command->def)->typeName, &type, &typmod);
-		appendStringInfo(&actions, "%sALTER COLUMN %s TYPE %s USING NULL",
+		column = castNode(ColumnDef, command->def);
+		typenameTypeIdAndMod(NULL, column->typeName, &type, &typmod);
+		appendStringInfo(&actions, "%sALTER COLUMN %s TYPE %s%s%s USING NULL",
 						 actions.len > 0 ? ", " : "", quote_identifier(command->name),
 						 format_type_extended(type, typmod,
-											  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+											  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY),
+						 column->collClause != NULL ? " COLLATE " : "",
+						 column->collClause != NULL ? NameListToQuotedString(column->collClause->collname) : "");
 	}
 	PG_RETURN_TEXT_P(cstring_to_text(actions.data));
 }

@@ -94,6 +94,20 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.drop_shadow(phi.protect_job) FROM PUBLIC;
 COMMENT ON FUNCTION phi.drop_shadow(phi.protect_job) IS 'Drops a job''s shadow and its log; internal to phi.protect';
 
+/* By what they do: the table's owner may have renamed his, and a restored dump has one of a job that is not here. */
+CREATE FUNCTION phi.drop_protect_triggers(relation oid) RETURNS void
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  name name;
+BEGIN
+  FOR name IN SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = relation AND t.tgfoid = 'phi.log_change'::regproc LOOP
+    EXECUTE format('DROP TRIGGER %I ON %s', name, relation::regclass);
+  END LOOP;
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.drop_protect_triggers(oid) FROM PUBLIC;
+COMMENT ON FUNCTION phi.drop_protect_triggers(oid) IS 'Ends the logging of a table''s changes; internal to phi.protect';
+
 /* One that was disabled for a while has missed changes. */
 CREATE FUNCTION phi.protect_trigger(work phi.protect_job) RETURNS text
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -131,6 +145,7 @@ BEGIN
   work.shadow := phi.make_shadow(work.relid, 'phi_shadow_' || work.job);
   EXECUTE (SELECT format('ALTER TABLE %s %s', work.shadow::regclass, phi.type_changes(p.statement)) FROM phi.steps_of(work.plan, '{alter}') p);
   IF work.trigger_row IS NULL THEN
+    PERFORM phi.drop_protect_triggers(work.relid);
     EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION phi.log_change(%L, %L)',
                    trigger_name, work.relid::regclass, work.job,
                    (SELECT string_agg(k.attnum::text, ' ' ORDER BY k.n)
@@ -210,7 +225,8 @@ COMMENT ON FUNCTION phi.shadow_index(phi.protect_job, bigint) IS
 CREATE FUNCTION phi.build_index(work phi.protect_job, number bigint, statement text) RETURNS void
   LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-  SELECT phi.run_command(format(statement, format('phi_shadow_%s_%s', work.job, number), work.shadow::regclass), phi.calling_role(), false);
+  SELECT phi.run_command(format(statement, format('phi_shadow_%s_%s', work.job, number), work.shadow::regclass),
+                         phi.acting_role(work.relid), phi.acting_role(work.relid) <> phi.calling_role());
 END;
 REVOKE EXECUTE ON FUNCTION phi.build_index(phi.protect_job, bigint, text) FROM PUBLIC;
 COMMENT ON FUNCTION phi.build_index(phi.protect_job, bigint, text) IS 'Builds an index of the shadow; internal to phi.protect';

@@ -4,7 +4,8 @@ SET allow_in_place_tablespaces = on;
 CREATE TABLESPACE "t_Space" LOCATION '';
 \ir include/setup.psql
 SET LOCAL client_min_messages = error;
-CREATE ROLE "t_Own er" LOGIN; CREATE ROLE t_reader; CREATE ROLE "t_re""ader"; CREATE ROLE t_third;
+-- Trusted, since things of others depend on its tables.
+CREATE ROLE "t_Own er" LOGIN SUPERUSER; CREATE ROLE t_reader; CREATE ROLE "t_re""ader"; CREATE ROLE t_third;
 GRANT CREATE ON TABLESPACE "t_Space" TO "t_Own er";
 CREATE SCHEMA "診療 t"; GRANT ALL ON SCHEMA "診療 t" TO PUBLIC;
 

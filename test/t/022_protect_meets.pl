@@ -125,6 +125,7 @@ is($replica->safe_psql('postgres', q{SELECT count(bt_index_check(indexrelid, tru
 $replica->stop;
 
 # TRUNCATE leaves nothing behind in the copy.
+sql('CREATE PUBLICATION everything FOR ALL TABLES');
 make_table('emptied');
 $old->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
 $call = call(protect('emptied'));
@@ -135,10 +136,13 @@ $old->query('COMMIT');
 like(finish($call), qr/copying begins anew.*: done\n/s, 'and ends');
 gives($node, 'app_a', q{SET phi.clinic = 'a'; SELECT id, name FROM emptied}, '1|after', 'with what came after it');
 
+sql('DROP PUBLICATION everything');
+
 # A table that is altered is not what the plan was made for.
 make_table('altered');
 for my $case ([ 'ALTER TABLE altered ADD more text', 'another column' ], [ 'CREATE VIEW late AS SELECT name FROM altered', 'a view' ],
 	[ 'CREATE INDEX late_index ON altered (clinic, id)', 'an index' ], [ 'ALTER TABLE altered ADD CHECK (id > 0)', 'a check' ],
+	[ 'ALTER TRIGGER %1$s ON altered RENAME TO other_name', 'the name of the trigger' ],
 	[ 'ALTER TABLE altered DISABLE TRIGGER %1$s; ALTER TABLE altered ENABLE ALWAYS TRIGGER %1$s', 'the trigger, for a moment' ])
 {
 	my ($change, $name) = @$case;
@@ -150,13 +154,14 @@ for my $case ([ 'ALTER TABLE altered ADD more text', 'another column' ], [ 'CREA
 	like(finish($call), qr/ERROR:  55000: (table public.altered, or what depends on it, was altered meanwhile|the columns of table "altered" have changed).*phi.cancel_protect/s, "$name: nothing is done");
 	my $job = sql('SELECT max(job) FROM phi.protect_progress');
 	like((as($node, undef, "CALL phi.cancel_protect($job)"))[2], qr/cancelled/, "$name: it is cancelled");
-	is(sql(q{SELECT count(*) FROM pg_trigger WHERE tgname ~ 'phi_'}), 0, "$name: nothing is left");
+	is(sql(q{SELECT count(*) FROM pg_trigger WHERE tgfoid = 'phi.log_change'::regproc}), 0, "$name: nothing is left");
 }
 
 # The shadow belongs to the table's owner, who may meddle with it.
 sql('CREATE ROLE villain LOGIN; GRANT CREATE ON SCHEMA public TO villain; ALTER TABLE altered OWNER TO villain; DROP INDEX late_index; DROP VIEW late');
 for my $case ([ 'ALTER TABLE %s ALTER id TYPE bigint', qr/55000: the columns of/ ], [ 'ALTER TABLE %s DROP COLUMN clinic', qr/55000: the columns of/ ],
 	[ q{INSERT INTO %s VALUES (4711, 'a', NULL, NULL)}, qr/: done\n/ ], [ 'DROP TABLE %s', qr/copying begins anew/ ],
+	[ q{DO $$ BEGIN EXECUTE format('DROP INDEX %%I', '%1$s_0'); EXECUTE format('CREATE INDEX %%I ON %1$s (clinic)', '%1$s_0'); END $$; UPDATE altered SET note = note}, qr/55000: index "phi_shadow_\d+_0" is not the one/ ],
 	[ 'CREATE VIEW altered_view AS SELECT * FROM %1$s; ALTER TABLE %1$s RENAME TO hidden', qr/: done\n/ ])
 {
 	my ($change, $pattern) = @$case;
@@ -173,6 +178,25 @@ for my $case ([ 'ALTER TABLE %s ALTER id TYPE bigint', qr/55000: the columns of/
 	make_table('altered') if $state eq 'done';
 	sql('ALTER TABLE altered OWNER TO villain');
 }
+
+# He has columns decrypted that the job is to leave alone, under keys that he was never granted.
+make_table('hers');
+sql('GRANT SELECT ON hers TO villain');
+like((as($node, undef, protect('hers') =~ s/\)$/, isolate => false)/r))[2], qr/: done\n/, 'another table is encrypted');
+sql('DROP TABLE altered');
+make_table('altered');
+sql('ALTER TABLE altered ADD stolen enctext(identity), OWNER TO villain');
+$old->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+$call = call(protect('altered'));
+until_true($waits, 'the swap waits');
+my $copy = sql(q{SELECT relname FROM pg_class WHERE relname LIKE 'phi_shadow%' AND relkind = 'r'});
+sql("SET ROLE villain; ALTER TABLE $copy ALTER stolen TYPE text USING NULL; UPDATE altered t SET stolen = h.name FROM hers h WHERE h.id = t.id");
+like(finish($call), qr/55000: the columns of table "altered" have changed/, 'ciphertext of another table is not decrypted into the copy');
+is(sql("SELECT count(*) FROM $copy WHERE stolen IS NOT NULL"), 0, 'which holds none of it');
+$old->query('COMMIT');
+my $stopped = sql('SELECT max(job) FROM phi.protect_progress');
+as($node, undef, "CALL phi.cancel_protect($stopped)");
+sql('DROP TABLE hers');
 
 is(sql(q{SELECT count(*) FROM pg_class WHERE relname ~ 'phi_shadow' OR relname IN ('hidden', 'altered_view')}), 0, 'nothing is left of all that');
 sql('REVOKE CREATE ON SCHEMA public FROM villain');
@@ -202,6 +226,18 @@ unlike($messages = finish($call), qr/sprung|ERROR/, 'no trap springs');
 like($messages, qr/: done\n/, 'and the table is converted');
 sql('GRANT SELECT ON trap TO app_a');
 gives($node, 'app_a', q{SET phi.clinic = 'a'; SELECT count(*), bool_and(name = 'name ' || id), bool_and(kind = twice) FROM trap}, '101|t|t', 'with all its rows');
+
+# Collations that are not the default's, and names that try to be more than names.
+sql(q{
+	CREATE SCHEMA "O'dd %s";
+	CREATE TABLE "O'dd %s"."t; --" (id int PRIMARY KEY, "cl'in %I" char(5) NOT NULL, "na""me" text COLLATE "C", kind text COLLATE "C");
+	INSERT INTO "O'dd %s"."t; --" SELECT n, 'a', 'name ' || n, '%s' FROM generate_series(1, 9) n;
+	CREATE INDEX "i %s" ON "O'dd %s"."t; --" ("na""me", id) WHERE id % 3 = 1 AND kind LIKE '%s';
+	CREATE UNIQUE INDEX u ON "O'dd %s"."t; --" ("na""me", kind DESC NULLS LAST) INCLUDE (id)});
+like((as($node, undef, q{CALL phi.protect('"O''dd %s"."t; --"', 'cl''in %I', '{"na\"me": "identity"}')}))[2], qr/: done\n/, 'odd names and collations are no hindrance');
+sql(q{GRANT USAGE ON SCHEMA "O'dd %s" TO app_a; GRANT ALL ON "O'dd %s"."t; --" TO app_a});
+gives($node, 'app_a', q{SET phi.clinic = 'a'; SELECT count(*), bool_and("na""me" = 'name ' || id) FROM "O'dd %s"."t; --"}, '9|t', 'all rows are there');
+is(sql(q{SELECT collname FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation WHERE attrelid = '"O''dd %s"."t; --"'::regclass AND attname = 'na"me'}), 'C', 'and the collation is kept');
 
 # Its owner may do it himself, when he is let.
 sql(q{DROP TABLE altered});
