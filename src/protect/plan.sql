@@ -157,6 +157,10 @@ BEGIN ATOMIC
     UNION ALL
     SELECT s.stxowner, s.stxname FROM pg_statistic_ext s WHERE s.stxrelid = relation
   )
+  SELECT 8, 'problem', relation::text, format('GRANT CREATE ON SCHEMA %s TO %s', c.relnamespace::regnamespace, u.oid::regrole),
+         format('its owner builds the indexes, and needs CREATE on schema %s for it', c.relnamespace::regnamespace)
+  FROM u JOIN pg_class c ON c.oid = relation AND NOT has_schema_privilege(u.oid, c.relnamespace, 'CREATE')
+  UNION ALL
   SELECT 8, 'problem', o.object, NULL, format('%s belongs to %s: the table must belong to a superuser to be converted with it', o.object, o.owner::regrole)
   FROM o JOIN u ON NOT pg_has_role(u.oid, o.owner, 'USAGE')
   UNION ALL

@@ -128,6 +128,9 @@ BEGIN
       ERRCODE = 'undefined_table', MESSAGE = format('table %s does not exist any more', work.relation),
       HINT = format('CALL phi.cancel_protect(%s).', work.job);
   END IF;
+  IF work.kind = 'unprotect' AND work.shadow IS NOT NULL AND work.state <> 'cancelling' THEN
+    PERFORM phi.require_approved_columns(work);
+  END IF;
   RETURN CASE WHEN work.state = 'cancelling' THEN phi.protect_cancelling(work) ELSE
     CASE work.phase
       WHEN 'starting' THEN phi.protect_starting(work)

@@ -64,6 +64,29 @@ END;
 REVOKE EXECUTE ON FUNCTION phi.steps_of(jsonb, text[]) FROM PUBLIC;
 COMMENT ON FUNCTION phi.steps_of(jsonb, text[]) IS 'The rows of a plan that are of these phases, phase after phase; internal to phi.protect';
 
+/* Its owner may alter the shadow between two steps, not during one. */
+CREATE FUNCTION phi.require_approved_columns(work phi.protect_job) RETURNS void
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  other name;
+BEGIN
+  EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', work.shadow::regclass);
+  SELECT a.attname INTO other FROM pg_attribute a JOIN pg_attribute s ON s.attrelid = work.shadow AND s.attnum = a.attnum
+  WHERE a.attrelid = work.relid AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid <> s.atttypid
+    AND NOT work.columns ? a.attname::text LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = format('column "%s" was not approved to be made plain', other),
+      DETAIL = format('Somebody has changed its type in %s.', work.shadow::regclass),
+      HINT = format('CALL phi.cancel_protect(%s).', work.job);
+  END IF;
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.require_approved_columns(phi.protect_job) FROM PUBLIC;
+COMMENT ON FUNCTION phi.require_approved_columns(phi.protect_job) IS
+  'Locks the shadow against changes; ERROR 55000 when it would open a column that was not approved; internal to phi.unprotect';
+
 CREATE FUNCTION phi.require_no_problem(plan jsonb) RETURNS void
   LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$

@@ -40,6 +40,7 @@ sql(q{
 	CREATE EXTENSION amcheck;
 	CREATE ROLE app_a2 LOGIN;
 	CREATE ROLE owner LOGIN;
+	GRANT CREATE ON SCHEMA public TO owner;
 	SELECT phi.grant_clinic('app_a2', 'a');
 	CREATE TABLE ledger (id bigint PRIMARY KEY, clinic text NOT NULL, hash text NOT NULL);
 	CREATE TABLE patient (

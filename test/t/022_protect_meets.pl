@@ -203,6 +203,26 @@ sql('REVOKE CREATE ON SCHEMA public FROM villain');
 
 # Whatever code the owner has put into his table is run with his rights.
 sql(q{
+	CREATE TABLE snare (id int PRIMARY KEY, clinic text NOT NULL, name text, kind text);
+	INSERT INTO snare VALUES (1, 'a', 'Sato', 'x');
+	GRANT CREATE ON SCHEMA public TO villain;
+	ALTER TABLE snare OWNER TO villain;
+	SET ROLE villain;
+	CREATE FUNCTION snap(text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+		IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN EXECUTE 'ALTER ROLE villain SUPERUSER'; END IF;
+		RETURN true;
+	END $$;
+	CREATE DOMAIN snap AS text CHECK (public.snap(value));
+	CREATE VIEW snare_view AS SELECT id, name, '{x}'::public.snap[] AS tags FROM snare;
+	CREATE INDEX ON snare (kind) WHERE ARRAY[kind]::public.snap[] <> '{y}'::public.snap[];
+	CREATE INDEX ON snare (name);
+	CREATE POLICY snare_policy ON snare USING ('{x}'::public.snap[] IS NOT NULL AND name IS NOT NULL);
+	ALTER TABLE snare ADD CHECK ('{x}'::public.snap[] IS NOT NULL AND name <> 'y'::text);
+});
+like((as($node, undef, q{CALL phi.protect('snare', 'clinic', '{"name": "identity"}')}))[2], qr/: done\n/, 'a table full of traps is converted');
+is(sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'villain'}), 'f', 'constants of its definitions are read with the rights of its owner');
+sql('DROP TABLE snare CASCADE; DROP DOMAIN snap; DROP FUNCTION snap; REVOKE CREATE ON SCHEMA public FROM villain');
+sql(q{
 	CREATE FUNCTION spring(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
 		IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN RAISE EXCEPTION 'the trap has sprung'; END IF;
 		RETURN $1; END $$;
@@ -213,6 +233,7 @@ sql(q{
 	RESET ROLE;
 	CREATE INDEX trap_index ON trap (spring(kind)) WHERE spring(kind) <> '';
 	CREATE STATISTICS trap_statistics ON spring(kind), id FROM trap;
+	ALTER STATISTICS trap_statistics OWNER TO villain;
 	SET ROLE villain;
 	ALTER TABLE trap ADD CHECK (spring(kind) <> '' AND spring('x') <> ''), ALTER kind SET DEFAULT spring('default'), ALTER name SET DEFAULT spring('default');
 	UPDATE trap SET kind = kind || '!' WHERE id < 10;
