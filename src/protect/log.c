@@ -93,7 +93,7 @@ write_change(Relation log, int32 job, MinimalTuple key)
 	simple_heap_insert(log, heap_form_tuple(RelationGetDescr(log), values, nulls));
 }
 
-/* phi.log_change() returns trigger; its arguments: the job, the key's columns */
+/* phi.log_change() returns trigger; its arguments: the job, the key's columns, the table */
 Datum
 phi_log_change(PG_FUNCTION_ARGS)
 {
@@ -106,10 +106,13 @@ phi_log_change(PG_FUNCTION_ARGS)
 	int32		job;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		!TRIGGER_FIRED_AFTER(trigger->tg_event) || trigger->tg_trigger->tgnargs != 2)
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) || trigger->tg_trigger->tgnargs != 3)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"phi.log_change\" is for the triggers of phi.protect() alone")));
+	/* One that a dump brought along: its job's number may be another table's by now. */
+	if (strtoul(trigger->tg_trigger->tgargs[2], NULL, 10) != RelationGetRelid(trigger->tg_relation))
+		return PointerGetDatum(NULL);
 	job = pg_strtoint32(trigger->tg_trigger->tgargs[0]);
 	read_columns(&columns, trigger->tg_trigger->tgargs[1]);
 	desc = describe_key(trigger->tg_relation, &columns);

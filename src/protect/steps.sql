@@ -169,11 +169,11 @@ BEGIN
   EXECUTE (SELECT format('ALTER TABLE %s %s', work.shadow::regclass, phi.type_changes(p.statement)) FROM phi.steps_of(work.plan, '{alter}') p);
   IF work.trigger_row IS NULL THEN
     PERFORM phi.drop_protect_triggers(work.relid);
-    EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION phi.log_change(%L, %L)',
+    EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION phi.log_change(%L, %L, %L)',
                    trigger_name, work.relid::regclass, work.job,
                    (SELECT string_agg(k.attnum::text, ' ' ORDER BY k.n)
                     FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
-                    WHERE i.indexrelid = work.key AND k.n <= i.indnkeyatts));
+                    WHERE i.indexrelid = work.key AND k.n <= i.indnkeyatts), work.relid);
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', work.relid::regclass, trigger_name);
   END IF;
   UPDATE phi.protect_job j SET phase = 'copying', shadow = work.shadow, trigger_row = phi.protect_trigger(work),
