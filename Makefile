@@ -44,6 +44,7 @@ SQL_PARTS = \
 	src/protect/steps.sql \
 	src/protect/protect.sql \
 	src/protect/control.sql \
+	src/audit/log.sql \
 	src/tail.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql

@@ -8,6 +8,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 
+#include "audit/audit.h"
 #include "guc.h"
 #include "keys/keys.h"
 #include "rekey/worker.h"
@@ -33,5 +34,6 @@ _PG_init(void)
 	phi_session_init();
 	phi_value_init();
 	phi_rekey_init();
+	phi_audit_init();
 	phi_shared_init();			/* last: the rooms have asked for their areas */
 }

@@ -141,6 +141,9 @@ extern PhiStatus phi_prf64(PhiSecret *secret, PhiSpan data, uint64_t *out);
 extern PhiStatus phi_random_nonce(uint8_t *out, size_t len);
 extern PhiStatus phi_random_key(uint8_t *out, size_t len);
 
+/* SHA-256 of the parts one after the other; "out" has 32 bytes. */
+extern PhiStatus phi_sha256(const PhiSpan *parts, int n, uint8_t *out);
+
 /*
  * Names a key without telling it: the first 8 bytes, as 16 hex digits and a
  * terminating zero, of a keyed hash under the key.  Keys of 16 to 64 bytes.

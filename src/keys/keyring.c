@@ -62,7 +62,15 @@ static const char *const class_labels[PHI_CLASSES] = {
 const char *
 phi_class_label(int class)
 {
-	return class >= 0 && class < PHI_CLASSES ? class_labels[class] : "search";
+	switch (class)
+	{
+		case PHI_CLASS_SIGNING:
+			return "signing";
+		case PHI_CLASS_DIGEST:
+			return "digest";
+		default:
+			return class >= 0 && class < PHI_CLASSES ? class_labels[class] : "search";
+	}
 }
 
 PhiClass

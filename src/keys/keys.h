@@ -14,6 +14,8 @@
  */
 typedef enum PhiClass
 {
+	PHI_CLASS_SIGNING = -3,		/* signs checkpoints of the audit log; no data class */
+	PHI_CLASS_DIGEST = -2,		/* of the audit log's digests; no data class */
 	PHI_CLASS_SEARCH = -1,		/* of a clinic's search key; no data class */
 	PHI_CLASS_GENERAL = 0,		/* open to every session of the clinic */
 	PHI_CLASS_IDENTITY,
@@ -21,6 +23,9 @@ typedef enum PhiClass
 	PHI_CLASS_CLINICAL,
 	PHI_CLASS_SENSITIVE
 } PhiClass;
+
+/* Whose the keys are that belong to no clinic. */
+#define PHI_NO_CLINIC 0
 
 #define PHI_CLASSES 5
 #define PHI_CLASS_BIT(class) ((uint32) 1 << (class))

@@ -28,7 +28,7 @@
 #include "compat.h"
 #include "keys/scan.h"
 
-#define MAX_NAMES 16
+#define MAX_NAMES 32
 
 /*
  * What was looked up.  When any relation of the database changes it is looked

@@ -1,0 +1,120 @@
+/*
+ * log.c
+ *		Sequencing: every committed record gets a leaf of the Merkle tree.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "libpq/pqformat.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/typcache.h"
+
+#include "audit/merkle.h"
+#include "compat.h"
+
+PG_FUNCTION_INFO_V1(phi_audit_leaf_hash);
+PG_FUNCTION_INFO_V1(phi_refuse_change);
+
+#define RECORD_VERSION 1
+
+/* phi.refuse_change() returns trigger; ERROR 42501 whoever asks */
+Datum
+phi_refuse_change(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"phi.refuse_change\" is for triggers only")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("rows of table \"%s\" cannot be changed or removed",
+					RelationGetRelationName(((TriggerData *) fcinfo->context)->tg_relation)),
+			 errdetail("It is part of the audit trail, which only grows."),
+			 errhint("phi.retire_audit() removes old months of the audit log after their export.")));
+}
+
+/* The binary output functions of a record's columns, kept by the caller. */
+typedef struct Columns
+{
+	TupleDesc	desc;
+	FmgrInfo	send[FLEXIBLE_ARRAY_MEMBER];
+} Columns;
+
+static Columns *
+look_up_columns(FunctionCallInfo fcinfo, HeapTupleHeader tuple)
+{
+	MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+	TupleDesc	desc = lookup_rowtype_tupdesc_copy(HeapTupleHeaderGetTypeId(tuple),
+												   HeapTupleHeaderGetTypMod(tuple));
+	Columns    *columns = palloc(offsetof(Columns, send) + desc->natts * sizeof(FmgrInfo));
+
+	columns->desc = desc;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Oid			send;
+		bool		is_varlena;
+
+		getTypeBinaryOutputInfo(TupleDescAttr(desc, i)->atttypid, &send, &is_varlena);
+		fmgr_info(send, &columns->send[i]);
+	}
+	MemoryContextSwitchTo(old);
+	fcinfo->flinfo->fn_extra = columns;
+	return columns;
+}
+
+/* As a row of COPY (FORMAT binary), a version in place of the number of columns. */
+static void
+write_record(StringInfo out, Columns *columns, HeapTupleHeader header)
+{
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header), .t_data = header};
+	int			n = columns->desc->natts;
+	Datum	   *values = palloc(n * sizeof(Datum));
+	bool	   *nulls = palloc(n * sizeof(bool));
+
+	heap_deform_tuple(&tuple, columns->desc, values, nulls);
+	pq_sendint16(out, RECORD_VERSION);
+	for (int i = 0; i < n; i++)
+	{
+		bytea	   *bytes;
+
+		if (nulls[i])
+		{
+			pq_sendint32(out, -1);
+			continue;
+		}
+		bytes = SendFunctionCall(&columns->send[i], values[i]);
+		pq_sendint32(out, VARSIZE(bytes) - VARHDRSZ);
+		pq_sendbytes(out, VARDATA(bytes), VARSIZE(bytes) - VARHDRSZ);
+		pfree(bytes);
+	}
+	pfree(values);
+	pfree(nulls);
+}
+
+/* phi.audit_leaf_hash(phi.audit_log) returns bytea */
+Datum
+phi_audit_leaf_hash(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader header = PG_GETARG_HEAPTUPLEHEADER(0);
+	Columns    *columns = fcinfo->flinfo->fn_extra;
+	StringInfoData out;
+	bytea	   *hash = palloc(VARHDRSZ + PHI_HASH_SIZE);
+
+	if (columns == NULL)
+		columns = look_up_columns(fcinfo, header);
+	initStringInfo(&out);
+	write_record(&out, columns, header);
+	SET_VARSIZE(hash, VARHDRSZ + PHI_HASH_SIZE);
+	if (phi_merkle_leaf((PhiSpan) {(uint8 *) out.data, out.len}, (PhiHash *) VARDATA(hash)) != PHI_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not hash an audit record")));
+	pfree(out.data);
+	PG_RETURN_BYTEA_P(hash);
+}

@@ -1,0 +1,131 @@
+/*
+ * One log for all that is recorded. Records are written by C code below the
+ * executor, in the transaction of what they tell of; the columns are read by
+ * position in audit/record.c, and their binary form is the leaf of the Merkle
+ * tree: docs/audit-format.md.
+ */
+CREATE SEQUENCE phi.audit_record_id INCREMENT BY 64;
+COMMENT ON SEQUENCE phi.audit_record_id IS 'First of 64 record ids that one process then hands out';
+SELECT pg_catalog.pg_extension_config_dump('phi.audit_record_id', '');
+
+CREATE TABLE phi.audit_log (
+  record_id         bigint NOT NULL,
+  at                timestamptz NOT NULL,
+  xact_at           timestamptz NOT NULL,
+  xact              xid8 NOT NULL,
+  login             text NOT NULL,
+  session_role      text NOT NULL,
+  acting_role       text NOT NULL,
+  person            text,
+  client_addr       inet,
+  application_name  text,
+  clinic            text,
+  relation          text,
+  row_key           text[],
+  operation         text NOT NULL,
+  columns           text[],
+  digest_key        int,
+  old_digest        bytea,
+  new_digest        bytea,
+  detail            text
+) PARTITION BY RANGE (at);
+CREATE INDEX audit_log_xact ON phi.audit_log (xact, record_id);
+CREATE TABLE phi.audit_log_default PARTITION OF phi.audit_log DEFAULT;
+GRANT SELECT ON phi.audit_log TO phi_auditor;
+COMMENT ON TABLE phi.audit_log IS
+  'Audit records, in partitions by month (UTC): when, in which transaction, who (login, session user, current user, person), from where, for which clinic, what was done to which row. Never a value of a row: digests are keyed (docs/audit-format.md)';
+COMMENT ON TABLE phi.audit_log_default IS 'Records of months whose partition was not made in time';
+SELECT pg_catalog.pg_extension_config_dump('phi.audit_log_default', '');
+
+/* audit/log.c writes what follows, by name. */
+CREATE TABLE phi.audit_state (
+  one          boolean PRIMARY KEY DEFAULT true CHECK (one),
+  system       text NOT NULL,
+  horizon      xid8 NOT NULL,
+  size         bigint NOT NULL,
+  frontier     bytea NOT NULL,
+  origin       text NOT NULL,
+  exported     bigint NOT NULL DEFAULT 0,
+  server_start timestamptz,
+  settings     jsonb
+);
+COMMENT ON TABLE phi.audit_state IS
+  'How far the log is sequenced: every record of a transaction before "horizon" has its leaf; for the worker';
+SELECT pg_catalog.pg_extension_config_dump('phi.audit_state', '');
+
+CREATE TABLE phi.audit_leaf (
+  first_leaf  bigint PRIMARY KEY CHECK (first_leaf >= 0),
+  min_id      bigint NOT NULL,
+  max_id      bigint NOT NULL,
+  first_xact  xid8 NOT NULL,
+  last_xact   xid8 NOT NULL,
+  ids         bigint[] NOT NULL,
+  hashes      bytea NOT NULL CHECK (length(hashes) = 32 * cardinality(ids)),
+  CHECK (first_leaf % 64 + cardinality(ids) BETWEEN 1 AND 64)
+);
+ALTER TABLE phi.audit_leaf ALTER ids SET STORAGE PLAIN, ALTER hashes SET STORAGE PLAIN;
+CREATE INDEX audit_leaf_id ON phi.audit_leaf (min_id, max_id);
+GRANT SELECT ON phi.audit_leaf TO phi_auditor;
+COMMENT ON TABLE phi.audit_leaf IS
+  'The leaves of the Merkle log in their order, up to 64 in a row that never crosses a multiple of 64: ids and leaf hashes (RFC 6962, section 2.1) of records';
+SELECT pg_catalog.pg_extension_config_dump('phi.audit_leaf', '');
+
+CREATE TABLE phi.audit_node (
+  level   smallint NOT NULL CHECK (level > 0 AND level % 6 = 0),
+  index   bigint NOT NULL CHECK (index >= 0),
+  hash    bytea NOT NULL CHECK (length(hash) = 32),
+  PRIMARY KEY (level, index)
+);
+GRANT SELECT ON phi.audit_node TO phi_auditor;
+COMMENT ON TABLE phi.audit_node IS
+  'Hashes of the complete subtrees of 64, 64^2, ... leaves: subtree "index" of 2^level leaves, counted from 0';
+SELECT pg_catalog.pg_extension_config_dump('phi.audit_node', '');
+
+CREATE TABLE phi.audit_checkpoint (
+  size    bigint PRIMARY KEY CHECK (size >= 0),
+  root    bytea NOT NULL CHECK (length(root) = 32),
+  at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+  key_id  int NOT NULL,
+  note    text NOT NULL
+);
+GRANT SELECT ON phi.audit_checkpoint TO phi_auditor;
+COMMENT ON TABLE phi.audit_checkpoint IS
+  'Signed checkpoints: number of leaves, root of their tree, and the C2SP tlog-checkpoint note that was exported';
+SELECT pg_catalog.pg_extension_config_dump('phi.audit_checkpoint', '');
+
+CREATE TABLE phi.audit_signer (
+  key_id    int PRIMARY KEY,
+  verifier  text NOT NULL,
+  since     bigint NOT NULL
+);
+GRANT SELECT ON phi.audit_signer TO phi_auditor;
+COMMENT ON TABLE phi.audit_signer IS
+  'Public keys of checkpoints as C2SP signed-note verifier keys, and from which size on each signs. Compare them with what you noted elsewhere';
+SELECT pg_catalog.pg_extension_config_dump('phi.audit_signer', '');
+
+CREATE FUNCTION phi.refuse_change() RETURNS trigger
+  AS 'MODULE_PATHNAME', 'phi_refuse_change' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION phi.refuse_change() FROM PUBLIC;
+COMMENT ON FUNCTION phi.refuse_change() IS
+  'Trigger of the tables of the audit trail and of histories: ERROR 42501 for everybody, their owner and superusers included';
+
+CREATE FUNCTION phi.guard_audit_table(relation regclass) RETURNS void
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION phi.refuse_change()', relation);
+  EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER refuse_change', relation);
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.guard_audit_table(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION phi.guard_audit_table(regclass) IS 'Lets nobody change or remove rows of a table; internal';
+
+SELECT phi.guard_audit_table(t::regclass)
+FROM unnest(ARRAY['phi.audit_log', 'phi.audit_log_default', 'phi.audit_leaf', 'phi.audit_node',
+                  'phi.audit_checkpoint', 'phi.audit_signer']) t;
+
+CREATE FUNCTION phi.audit_leaf_hash(record phi.audit_log) RETURNS bytea
+  AS 'MODULE_PATHNAME', 'phi_audit_leaf_hash' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+REVOKE EXECUTE ON FUNCTION phi.audit_leaf_hash(phi.audit_log) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phi.audit_leaf_hash(phi.audit_log) TO phi_auditor;
+COMMENT ON FUNCTION phi.audit_leaf_hash(phi.audit_log) IS
+  'SHA-256 of byte 0 and the canonical form of a record (RFC 6962, section 2.1; docs/audit-format.md), 32 bytes';
