@@ -193,6 +193,7 @@ BEGIN
       ERRCODE = 'null_value_not_allowed',
       MESSAGE = 'code and name of a clinic must not be null';
   END IF;
+  PERFORM phi.open_audit();
   INSERT INTO phi.clinic (code, name) VALUES (code, name)
   ON CONFLICT ON CONSTRAINT clinic_code_key DO NOTHING RETURNING clinic_id INTO new_id;
   IF new_id IS NULL THEN
