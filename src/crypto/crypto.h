@@ -81,9 +81,10 @@ extern const PhiSuite *phi_suite_by_id(unsigned id);
 typedef struct PhiSecret
 {
 	uint64_t	serial;			/* never reused in this process */
-	uint32_t	derived;		/* bit i: suite_key[i] is there; bit 0: prf_key */
+	uint32_t	derived;		/* which of the keys below are there */
 	uint8_t		material[PHI_SECRET_SIZE];
 	uint8_t		prf_key[16];
+	uint8_t		digest_key[32];
 	uint8_t		suite_key[PHI_SUITE_MAX][PHI_KEY_MAX];	/* [id - 1] */
 } PhiSecret;
 
@@ -136,6 +137,12 @@ extern PhiStatus phi_open(const PhiSuite *suite, PhiSecret *secret,
  * Keyed PRF (SipHash-2-4) of "data" under a key derived from "secret".
  */
 extern PhiStatus phi_prf64(PhiSecret *secret, PhiSpan data, uint64_t *out);
+
+/*
+ * Keyed BLAKE2b-256 of "data" under a key derived from "secret".
+ */
+#define PHI_DIGEST_SIZE	32
+extern PhiStatus phi_digest(PhiSecret *secret, PhiSpan data, uint8_t *out);
 
 /* Nonces come from a pool; keys straight from the generator. */
 extern PhiStatus phi_random_nonce(uint8_t *out, size_t len);

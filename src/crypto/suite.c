@@ -14,6 +14,11 @@
  */
 #define DERIVE_CONTEXT	"pg_phi_1"
 #define DERIVE_PRF		100
+#define DERIVE_DIGEST	101
+
+/* Bits of PhiSecret.derived; a suite's bit is its id. */
+#define DERIVED_PRF		0
+#define DERIVED_DIGEST	31
 
 _Static_assert(sizeof(DERIVE_CONTEXT) - 1 == crypto_kdf_CONTEXTBYTES,
 			   "the context is of eight bytes");
@@ -23,6 +28,7 @@ _Static_assert(PHI_KEY_MAX <= crypto_kdf_BYTES_MAX,
 			   "every suite's key can be derived");
 _Static_assert(sizeof(((PhiSecret *) 0)->prf_key) == crypto_shorthash_KEYBYTES,
 			   "the PRF key is SipHash's");
+_Static_assert(PHI_SUITE_MAX < DERIVED_DIGEST, "no two keys share a bit");
 
 /* suites[id - 1] */
 static const PhiSuite *const suites[PHI_SUITE_MAX] = {
@@ -100,7 +106,7 @@ phi_prf64(PhiSecret *secret, PhiSpan data, uint64_t *out)
 
 	if (secret == NULL)
 		return PHI_MALFORMED;
-	status = derive(secret, 0, DERIVE_PRF, secret->prf_key,
+	status = derive(secret, DERIVED_PRF, DERIVE_PRF, secret->prf_key,
 					sizeof(secret->prf_key));
 	if (status != PHI_OK)
 		return status;
@@ -111,6 +117,23 @@ phi_prf64(PhiSecret *secret, PhiSpan data, uint64_t *out)
 	*out = 0;
 	for (int i = 7; i >= 0; i--)
 		*out = *out << 8 | hash[i];
+	return PHI_OK;
+}
+
+PhiStatus
+phi_digest(PhiSecret *secret, PhiSpan data, uint8_t *out)
+{
+	PhiStatus	status;
+
+	if (secret == NULL)
+		return PHI_MALFORMED;
+	status = derive(secret, DERIVED_DIGEST, DERIVE_DIGEST, secret->digest_key,
+					sizeof(secret->digest_key));
+	if (status != PHI_OK)
+		return status;
+	if (crypto_generichash(out, PHI_DIGEST_SIZE, data.ptr, data.len,
+						   secret->digest_key, sizeof(secret->digest_key)) != 0)
+		return PHI_LIBRARY;
 	return PHI_OK;
 }
 
