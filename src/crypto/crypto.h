@@ -182,6 +182,19 @@ extern PhiStatus phi_box_open(const uint8_t *public_key, const uint8_t *secret_k
 							  PhiSpan box, uint8_t *plain);
 
 /*
+ * Ed25519 (RFC 8032).  The key pair is derived from the secret, so that neither
+ * needs storing: phi_sign_key tells the public one.  phi_sign_check is strict:
+ * no second form of a signature, and no key of small order, is accepted;
+ * PHI_AUTH otherwise.
+ */
+#define PHI_SIGN_KEY	32
+#define PHI_SIGNATURE	64
+extern PhiStatus phi_sign_key(const PhiSecret *secret, uint8_t *public_key);
+extern PhiStatus phi_sign(const PhiSecret *secret, PhiSpan data, uint8_t *signature);
+extern PhiStatus phi_sign_check(const uint8_t *public_key, PhiSpan data,
+								const uint8_t *signature);
+
+/*
  * RFC 4648 base64 with padding, and hexadecimal.  Decoding is strict: no white
  * space, no missing padding, no unused bits set; PHI_MALFORMED otherwise, with
  * all "room" bytes of "out" wiped.  Hexadecimal may be of either case.

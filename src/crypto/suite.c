@@ -9,12 +9,9 @@
 
 /*
  * A secret is never a suite's key itself: each use has a subkey under an id of
- * its own, which is the suite's id for suites.  Ids and context are part of the
- * stored format.
+ * its own, which is the suite's id for suites.
  */
 #define DERIVE_CONTEXT	"pg_phi_1"
-#define DERIVE_PRF		100
-#define DERIVE_DIGEST	101
 
 /* Bits of PhiSecret.derived; a suite's bit is its id. */
 #define DERIVED_PRF		0
@@ -44,23 +41,34 @@ phi_suite_by_id(unsigned id)
 }
 
 /*
- * Derives the key of "bit" unless it is there.  Zero material is refused: it is
- * what a secret has that was not filled, was freed, or was wiped while somebody
- * kept a pointer to it, and to encrypt under it would be to encrypt under a key
- * that everybody knows.
+ * Zero material is refused: it is what a secret has that was not filled, was
+ * freed, or was wiped while somebody kept a pointer to it, and to encrypt under
+ * it would be to encrypt under a key that everybody knows.
  */
-static PhiStatus
-derive(PhiSecret *secret, unsigned bit, uint64_t id, uint8_t *key, size_t len)
+PhiStatus
+phi_subkey(const PhiSecret *secret, uint64_t id, uint8_t *key, size_t len)
 {
-	if (secret->derived & (1U << bit))
-		return PHI_OK;
-	if (sodium_is_zero(secret->material, PHI_SECRET_SIZE))
+	if (secret == NULL || sodium_is_zero(secret->material, PHI_SECRET_SIZE))
 		return PHI_MALFORMED;
 	if (crypto_kdf_derive_from_key(key, len, id, DERIVE_CONTEXT,
 								   secret->material) != 0)
 		return PHI_LIBRARY;
-	secret->derived |= 1U << bit;
 	return PHI_OK;
+}
+
+/* Derives the key of "bit" unless it is there. */
+static PhiStatus
+derive(PhiSecret *secret, unsigned bit, uint64_t id, uint8_t *key, size_t len)
+{
+	PhiStatus	status = PHI_OK;
+
+	if ((secret->derived & (1U << bit)) == 0)
+	{
+		status = phi_subkey(secret, id, key, len);
+		if (status == PHI_OK)
+			secret->derived |= 1U << bit;
+	}
+	return status;
 }
 
 /* No suite: what a stored envelope named does not exist. */
@@ -106,7 +114,7 @@ phi_prf64(PhiSecret *secret, PhiSpan data, uint64_t *out)
 
 	if (secret == NULL)
 		return PHI_MALFORMED;
-	status = derive(secret, DERIVED_PRF, DERIVE_PRF, secret->prf_key,
+	status = derive(secret, DERIVED_PRF, PHI_SUBKEY_PRF, secret->prf_key,
 					sizeof(secret->prf_key));
 	if (status != PHI_OK)
 		return status;
@@ -127,7 +135,7 @@ phi_digest(PhiSecret *secret, PhiSpan data, uint8_t *out)
 
 	if (secret == NULL)
 		return PHI_MALFORMED;
-	status = derive(secret, DERIVED_DIGEST, DERIVE_DIGEST, secret->digest_key,
+	status = derive(secret, DERIVED_DIGEST, PHI_SUBKEY_DIGEST, secret->digest_key,
 					sizeof(secret->digest_key));
 	if (status != PHI_OK)
 		return status;
