@@ -5,7 +5,7 @@
 #ifndef PHI_AUDIT_H
 #define PHI_AUDIT_H
 
-#define PHI_DIGEST_SIZE 32
+#include "crypto/crypto.h"
 
 /*
  * What a caller knows of what happened; the rest (times, transaction, roles,
