@@ -147,14 +147,15 @@ add_leaf(Pass *pass, int64 id, uint64 xact, const PhiHash *hash)
 		write_leaves(pass);
 }
 
+/* Not from SPI_tuptable: the leaves are written meanwhile. */
 static void
-add_fetched(Pass *pass)
+add_fetched(Pass *pass, SPITupleTable *table)
 {
-	TupleDesc	desc = SPI_tuptable->tupdesc;
+	TupleDesc	desc = table->tupdesc;
 
-	for (uint64 i = 0; i < SPI_processed; i++)
+	for (uint64 i = 0; i < table->numvals; i++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
+		HeapTuple	tuple = table->vals[i];
 		bool		isnull;
 		int64		id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 		uint64		xact = DatumGetUInt64(SPI_getbinval(tuple, desc, 2, &isnull));
@@ -176,17 +177,19 @@ add_records(Pass *pass, const char *sql, Datum *values)
 
 	for (;;)
 	{
+		SPITupleTable *table;
 		MemoryContext old;
 
 		CHECK_FOR_INTERRUPTS();
 		SPI_cursor_fetch(portal, true, FETCH);
 		if (SPI_processed == 0)
 			break;
+		table = SPI_tuptable;
 		old = MemoryContextSwitchTo(batch);
-		add_fetched(pass);
+		add_fetched(pass, table);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(batch);
-		SPI_freetuptable(SPI_tuptable);
+		SPI_freetuptable(table);
 	}
 	SPI_cursor_close(portal);
 	write_leaves(pass);

@@ -247,10 +247,10 @@ read_verifiers(ArrayType *array, PhiVerifier **verifiers)
 	*verifiers = palloc(Max(total, 1) * sizeof(PhiVerifier));
 	for (int i = 0; i < total; i++)
 	{
-		char	   *text = nulls[i] ? "" : TextDatumGetCString(texts[i]);
+		char	   *verifier = nulls[i] ? "" : TextDatumGetCString(texts[i]);
 
 		/* One that makes no sense signs nothing. */
-		if (phi_verifier_parse(text, strlen(text), &(*verifiers)[n]) == PHI_OK)
+		if (phi_verifier_parse(verifier, strlen(verifier), &(*verifiers)[n]) == PHI_OK)
 			n++;
 	}
 	return n;

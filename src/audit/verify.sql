@@ -94,16 +94,16 @@ AS $$
     SELECT c.size, t.hash = c.root AS fits, lag(c.size, 1, 0::bigint) OVER (ORDER BY c.size) AS previous
     FROM phi.audit_checkpoint c LEFT JOIN tree t ON t.level = 0 AND t.index = c.size
   )
-  SELECT 'leaves missing', g.expected, NULL, format('leaves %s to %s are not in phi.audit_leaf', g.expected, g.first_leaf - 1)
+  SELECT 'leaves missing', g.expected, NULL::bigint, format('leaves %s to %s are not in phi.audit_leaf', g.expected, g.first_leaf - 1)
   FROM gaps g WHERE g.first_leaf <> g.expected
   UNION ALL
-  SELECT 'cut off', t.leaves, NULL, format('the log had %s leaves', s.size)
+  SELECT 'cut off', t.leaves, NULL::bigint, format('the log had %s leaves', s.size)
   FROM phi.audit_state s, total t WHERE s.size > t.leaves
   UNION ALL
-  SELECT 'inserted', s.size, NULL, format('the log had %s leaves', s.size)
+  SELECT 'inserted', s.size, NULL::bigint, format('the log had %s leaves', s.size)
   FROM phi.audit_state s, total t WHERE s.size < t.leaves
   UNION ALL
-  SELECT 'node altered', coalesce(n.index, t.index) * (1::bigint << coalesce(n.level, t.level)), NULL,
+  SELECT 'node altered', coalesce(n.index, t.index) * (1::bigint << coalesce(n.level, t.level)), NULL::bigint,
          format('phi.audit_node, level %s, index %s', coalesce(n.level, t.level), coalesce(n.index, t.index))
   FROM phi.audit_node n FULL JOIN (SELECT * FROM tree WHERE tree.level > 0) t ON (t.level, t.index) = (n.level, n.index)
   WHERE (n.hash = t.hash) IS NOT TRUE
@@ -114,7 +114,7 @@ AS $$
   SELECT 'cut off', t.leaves, n.size, format('the trusted checkpoint has %s leaves', n.size)
   FROM trusted n, total t WHERE n.size > t.leaves
   UNION ALL
-  SELECT 'checkpoint', NULL, n.size, CASE
+  SELECT 'checkpoint', NULL::bigint, n.size, CASE
     WHEN n.size IS NULL THEN 'the trusted checkpoint is not a checkpoint'
     WHEN NOT n.signed THEN 'the trusted checkpoint is not signed by a key of this log'
     ELSE format('the first %s leaves are not those of the trusted checkpoint', n.size) END
