@@ -100,11 +100,17 @@ REVOKE EXECUTE ON FUNCTION phi.wrap_new_key(int, int, smallint, int) FROM PUBLIC
 COMMENT ON FUNCTION phi.wrap_new_key(int, int, smallint, int) IS
   'Makes a key of 256 random bits that exists only wrapped, bound to the row that the arguments form; for phi.add_key';
 
+/* The audit log makes keys when it needs them, which shall not shift the others. */
+CREATE SEQUENCE phi.audit_key_id INCREMENT BY -1;
+COMMENT ON SEQUENCE phi.audit_key_id IS 'Numbers of the audit log''s keys: negative';
+SELECT pg_catalog.pg_extension_config_dump('phi.audit_key_id', '');
+
 CREATE FUNCTION phi.add_key(clinic_id int, class smallint, version int, reason text) RETURNS int
   LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
   WITH id AS MATERIALIZED (
-    SELECT nextval('phi.data_key_key_id_seq')::int AS key_id
+    SELECT (CASE WHEN add_key.class < -1 THEN nextval('phi.audit_key_id')
+                 ELSE nextval('phi.data_key_key_id_seq') END)::int AS key_id
   ), key AS (
     INSERT INTO phi.data_key (key_id, clinic_id, class, version, suite, master_key, wrapped)
     SELECT id.key_id, add_key.clinic_id, add_key.class, add_key.version, w.suite, w.master_key, w.wrapped
