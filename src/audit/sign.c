@@ -82,9 +82,7 @@ signing_key(void)
 	/* A database without any key has nothing to protect yet. */
 	if (key == NULL && !phi_vault_sealed(NULL) && phi_read_last_key(&last))
 	{
-		if (SPI_execute("SELECT phi.add_key(0, (-3)::smallint, coalesce((SELECT max(version) FROM phi.data_key "
-						"WHERE clinic_id = 0 AND class = -3), 0) + 1, 'signs the audit log')",
-						false, 1) != SPI_OK_SELECT)
+		if (SPI_execute("SELECT phi.add_signing_key()", false, 1) != SPI_OK_SELECT)
 			elog(ERROR, "could not make a key");
 		key = phi_key_active(PHI_NO_CLINIC, PHI_CLASS_SIGNING);
 	}

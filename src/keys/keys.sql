@@ -125,6 +125,15 @@ REVOKE EXECUTE ON FUNCTION phi.add_key(int, smallint, int, text) FROM PUBLIC;
 COMMENT ON FUNCTION phi.add_key(int, smallint, int, text) IS
   'Adds an active key and its event; internal to the custodian''s functions';
 
+CREATE FUNCTION phi.add_signing_key() RETURNS void
+  LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT phi.add_key(0, (-3)::smallint, coalesce(max(k.version), 0) + 1, 'signs the audit log')
+  FROM phi.data_key k WHERE k.clinic_id = 0 AND k.class = -3 HAVING count(*) FILTER (WHERE k.state = 'active') = 0;
+END;
+REVOKE EXECUTE ON FUNCTION phi.add_signing_key() FROM PUBLIC;
+COMMENT ON FUNCTION phi.add_signing_key() IS 'Adds the key that checkpoints of the audit log are signed with, unless there is one; internal';
+
 /* All at once: each change of the table makes every backend forget its keys. */
 CREATE FUNCTION phi.move_keys(key_ids int[], to_state text, reason text) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -208,6 +217,7 @@ BEGIN
       MESSAGE = format('clinic "%s" already exists', code);
   END IF;
   PERFORM phi.add_key(new_id, class::smallint, 1, 'clinic created') FROM generate_series(-1, 4) class;
+  PERFORM phi.add_signing_key();
   RETURN new_id;
 EXCEPTION WHEN check_violation THEN
   RAISE EXCEPTION USING
