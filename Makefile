@@ -47,6 +47,7 @@ SQL_PARTS = \
 	src/audit/log.sql \
 	src/audit/verify.sql \
 	src/audit/rows.sql \
+	src/audit/keys.sql \
 	src/tail.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
