@@ -46,6 +46,7 @@ SQL_PARTS = \
 	src/protect/control.sql \
 	src/audit/log.sql \
 	src/audit/verify.sql \
+	src/audit/proof.sql \
 	src/tail.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
