@@ -33,9 +33,9 @@ extern bool phi_audit_ready(void);
 /*
  * Writes a record in this transaction, below the executor: no right on the log
  * is needed, and none lets anybody else write it.  ERROR when it cannot: what
- * was to be recorded is then undone with it.
+ * was to be recorded is then undone with it.  Returns the record's id.
  */
-extern void phi_audit_write(const PhiAuditRecord *record);
+extern int64 phi_audit_write(const PhiAuditRecord *record);
 
 extern void phi_audit_init(void);
 

@@ -39,6 +39,7 @@
 
 #include "audit/audit.h"
 #include "audit/log.h"
+#include "audit/table.h"
 #include "audit/worker.h"
 #include "compat.h"
 #include "keys/login.h"
@@ -422,7 +423,7 @@ insert(Relation partition, Datum *values, bool *nulls)
 		insert_index_entries(partition, tuple);
 }
 
-void
+int64
 phi_audit_write(const PhiAuditRecord *record)
 {
 	static MemoryContext context = NULL;
@@ -430,6 +431,7 @@ phi_audit_write(const PhiAuditRecord *record)
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS] = {false};
 	TimestampTz at = GetCurrentTimestamp();
+	int64		id;
 	Relation	partition;
 
 	if (context == NULL)
@@ -443,6 +445,7 @@ phi_audit_write(const PhiAuditRecord *record)
 	MemoryContextReset(context);	/* of what an error left behind */
 	old = MemoryContextSwitchTo(context);
 	fill_in(values, nulls, at);
+	id = DatumGetInt64(values[COL_RECORD_ID]);
 	put_text(values, nulls, COL_RELATION, record->relation);
 	put_datum(values, nulls, COL_ROW_KEY, record->row_key);
 	put_text(values, nulls, COL_OPERATION, record->operation);
@@ -458,6 +461,7 @@ phi_audit_write(const PhiAuditRecord *record)
 	written++;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(context);
+	return id;
 }
 
 /* The worker counts committed records only to know that there is something to do. */
@@ -476,5 +480,6 @@ phi_audit_init(void)
 	RegisterXactCallback(at_end, NULL);
 	CacheRegisterRelcacheCallback(forget_tables, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, forget_names, (Datum) 0);
+	phi_audited_tables_init();
 	phi_audit_worker_init();
 }

@@ -218,6 +218,10 @@ BEGIN
   END IF;
   PERFORM phi.add_key(new_id, class::smallint, 1, 'clinic created') FROM generate_series(-1, 4) class;
   PERFORM phi.add_signing_key();
+  /* Where tables are audited. */
+  IF EXISTS (SELECT FROM phi.data_key k WHERE (k.clinic_id, k.class) = (0, -2)) THEN
+    PERFORM phi.add_key(new_id, -2::smallint, 1, 'clinic created');
+  END IF;
   RETURN new_id;
 EXCEPTION WHEN check_violation THEN
   RAISE EXCEPTION USING
@@ -228,7 +232,7 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.create_clinic(text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.create_clinic(text, text) TO phi_custodian;
 COMMENT ON FUNCTION phi.create_clinic(text, text) IS
-  'Makes a clinic with a data key per class and a search key, and returns its id; ERROR 42710 when the code is taken';
+  'Makes a clinic with a data key per class, a search key, and one for the audit log''s digests where tables are audited, and returns its id; ERROR 42710 when the code is taken';
 
 CREATE FUNCTION phi.rotate_key(clinic text, class text) RETURNS int
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
