@@ -48,6 +48,7 @@ SQL_PARTS = \
 	src/audit/verify.sql \
 	src/audit/rows.sql \
 	src/audit/keys.sql \
+	src/audit/proof.sql \
 	src/tail.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
