@@ -45,6 +45,8 @@ SQL_PARTS = \
 	src/protect/protect.sql \
 	src/protect/control.sql \
 	src/audit/log.sql \
+	src/audit/worker.sql \
+	src/audit/partitions.sql \
 	src/tail.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
