@@ -10,13 +10,9 @@
 extern void phi_remember_settings(void);
 
 /*
- * Records that the server was stopped and started and which settings have
- * changed since the log was last looked after.  False: there is no log yet to
- * compare with.
+ * Records that the server was stopped and started, and which settings have
+ * changed, since the log was last looked after.
  */
-extern bool phi_note_server(void);
-
-/* Moves records into partitions that are attached. */
-extern void phi_partition_init(void);
+extern void phi_note_server(void);
 
 #endif							/* PHI_AUDIT_CHORES_H */

@@ -48,7 +48,6 @@ typedef struct Database
 	Oid			oid;
 	bool		seen;			/* at the last look */
 	bool		connectable;
-	bool		wakes;
 	uint32		wanted;			/* chores for which a worker is to be started */
 	Chore		chores[PHI_CHORES];
 } Database;
@@ -160,7 +159,6 @@ look_at_databases(uint32 wanted)
 		if (!OidIsValid(owners[i]) || hash_search(databases, &owners[i], HASH_FIND, NULL) != NULL)
 			continue;
 		pg_atomic_write_u64(&slot->written, 0);
-		pg_atomic_write_u32(&slot->wakes, 0);
 		pg_atomic_write_u32(&slot->database, InvalidOid);
 	}
 }
@@ -189,16 +187,14 @@ look_at_slots(TimestampTz now)
 
 /* What is counted from now on is for the next pass. */
 static void
-take_counts(Database *database)
+take_counts(Oid oid)
 {
 	for (int i = 0; i < PHI_WAKE_SLOTS; i++)
 	{
 		PhiWakeSlot *slot = &phi_audit_shared->slots[i];
 
-		if (pg_atomic_read_u32(&slot->database) != database->oid)
-			continue;
-		(void) pg_atomic_exchange_u64(&slot->written, 0);
-		database->wakes |= pg_atomic_exchange_u32(&slot->wakes, 0) != 0;
+		if (pg_atomic_read_u32(&slot->database) == oid)
+			(void) pg_atomic_exchange_u64(&slot->written, 0);
 	}
 }
 
@@ -222,12 +218,11 @@ start_worker(Desk *desk, Database *database, TimestampTz now)
 	BackgroundWorker worker = {0};
 	PhiAuditOrder *order = &desk->order;
 
-	take_counts(database);
+	take_counts(database->oid);
 	order->database = database->oid;
 	order->desk = desk - desks;
 	order->token = ++phi_audit_shared->token;
 	order->chores = due_chores(database, now);
-	order->wakes = database->wakes;
 	pg_atomic_write_u32(&phi_audit_shared->desks[order->desk].report, 0);
 	pg_atomic_write_u32(&phi_audit_shared->desks[order->desk].token, order->token);
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -364,8 +359,6 @@ take_report(Desk *desk, TimestampTz now)
 		chore->due = next_time(i, chore->failures, (again & PHI_BIT(i)) != 0, desk->started, now);
 	}
 	database->wanted |= (failed | again) & ordered;
-	if ((ordered & ~failed & PHI_BIT(PHI_CHORE_PASS)) != 0)
-		database->wakes = false;
 }
 
 static void

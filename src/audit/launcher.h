@@ -26,7 +26,6 @@ typedef struct PhiAuditOrder
 	int			desk;
 	uint32		token;
 	uint32		chores;			/* bits */
-	bool		wakes;			/* somebody wrote records, and not a restore */
 } PhiAuditOrder;
 
 /* Of chores that failed, and of those that are to be done again soon. */

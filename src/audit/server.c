@@ -96,25 +96,20 @@ note_settings(void)
 		elog(ERROR, "could not note the settings");
 }
 
-bool
+void
 phi_note_server(void)
 {
-	bool		has_state;
+	bool		isnull;
+	Datum		recorded;
 
 	SPI_connect();
-	if (SPI_execute("SELECT server_start FROM phi.audit_state FOR UPDATE", false, 1) != SPI_OK_SELECT)
+	if (SPI_execute("SELECT server_start FROM phi.audit_state", false, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
 		elog(ERROR, "could not read phi.audit_state");
-	has_state = SPI_processed == 1;
-	if (has_state)
-	{
-		bool		isnull;
-		Datum		recorded = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-
-		note_start(!isnull, isnull ? 0 : DatumGetTimestampTz(recorded));
-		note_settings();
-	}
+	recorded = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	note_start(!isnull, isnull ? 0 : DatumGetTimestampTz(recorded));
+	note_settings();
 	SPI_finish();
-	return has_state;
 }
 
 /* phi.is_secret_setting(text) returns boolean */

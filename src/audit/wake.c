@@ -9,7 +9,6 @@
 
 #include "common/controldata_utils.h"
 #include "miscadmin.h"
-#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #include "audit/launcher.h"
@@ -49,10 +48,6 @@ wake_launcher(void)
 		SetLatch(latch);
 }
 
-/*
- * A session that restores a dump, which check_function_bodies betrays, wakes no
- * log that sleeps: what the worker made would meet what the dump makes.
- */
 void
 phi_audit_note_written(uint64 records)
 {
@@ -68,8 +63,6 @@ phi_audit_note_written(uint64 records)
 		return;
 	}
 	before = pg_atomic_fetch_add_u64(&mine->written, records);
-	if (check_function_bodies && pg_atomic_read_u32(&mine->wakes) == 0)
-		pg_atomic_write_u32(&mine->wakes, 1);
 	if (before == 0 || (before < PHI_WAKE_MANY && before + records >= PHI_WAKE_MANY))
 		wake_launcher();
 }
@@ -111,7 +104,6 @@ start_shared(void)
 	for (int i = 0; i < PHI_WAKE_SLOTS; i++)
 	{
 		pg_atomic_init_u32(&phi_audit_shared->slots[i].database, InvalidOid);
-		pg_atomic_init_u32(&phi_audit_shared->slots[i].wakes, 0);
 		pg_atomic_init_u64(&phi_audit_shared->slots[i].written, 0);
 	}
 	look_at_last_end(&phi_audit_shared->start);

@@ -15,7 +15,6 @@
 typedef struct PhiWakeSlot
 {
 	pg_atomic_uint32 database;	/* 0: free */
-	pg_atomic_uint32 wakes;		/* some were not of a restore */
 	pg_atomic_uint64 written;	/* since the last pass began */
 } PhiWakeSlot;
 

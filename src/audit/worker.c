@@ -24,6 +24,7 @@
 #include "utils/syscache.h"
 
 #include "audit/advance.h"
+#include "audit/audit.h"
 #include "audit/chores.h"
 #include "audit/launcher.h"
 #include "audit/wake.h"
@@ -36,7 +37,6 @@
 
 static PhiAuditOrder order;
 static uint32 again = 0;		/* chores that are not finished */
-static bool has_state;
 
 static void
 begin(void)
@@ -106,12 +106,6 @@ make_partitions(void)
 }
 
 static void
-note_server(void)
-{
-	has_state = phi_note_server();
-}
-
-static void
 advance(void)
 {
 	bool		pending;
@@ -126,7 +120,7 @@ advance(void)
 static bool
 pass(void)
 {
-	return attempt(note_server) && attempt(advance) && (has_state || attempt(note_server));
+	return attempt(phi_note_server) && attempt(advance);
 }
 
 static bool
@@ -173,7 +167,7 @@ become_owner(Oid log)
 }
 
 /*
- * Whether there is a log to look after.  One worker does it at a time: the
+ * Whether there is an open log to look after.  One worker does it at a time: the
  * launcher that started another may have ended.
  */
 static bool
@@ -183,7 +177,9 @@ enter(void)
 	LOCKTAG		tag;
 
 	begin();
-	log = phi_relation_oid("audit_log");
+	log = phi_audit_ready() ? phi_relation_oid("audit_log") : InvalidOid;
+	if (OidIsValid(log))
+		become_owner(log);
 	commit();
 	if (!OidIsValid(log))
 		return false;
@@ -194,26 +190,6 @@ enter(void)
 		return false;
 	}
 	return true;
-}
-
-/*
- * A log that sleeps is left alone until somebody writes into it who is not
- * restoring a dump: partitions and checkpoints would meet those of the dump.
- */
-static bool
-is_awake(void)
-{
-	bool		awake;
-
-	begin();
-	awake = OidIsValid(phi_relation_oid("audit_log"));
-	if (awake)
-	{
-		become_owner(phi_relation_oid("audit_log"));
-		awake = ask("SELECT phi.audit_is_awake($1)", order.wakes);
-	}
-	commit();
-	return awake;
 }
 
 void
@@ -227,7 +203,7 @@ phi_audit_worker_main(Datum arg)
 	phi_settle_worker();
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_type, PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
-	if (enter() && is_awake())
+	if (enter())
 		do_chores();
 	else
 		phi_audit_report(&order, 0, again);
@@ -239,7 +215,6 @@ phi_audit_worker_init(void)
 	BackgroundWorker worker = {0};
 
 	phi_wake_init();
-	phi_partition_init();
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = RESTART_AFTER;

@@ -1,27 +1,3 @@
-CREATE FUNCTION phi.audit_system() RETURNS text
-  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-  SELECT format('%s/%s', (pg_control_system()).system_identifier, d.oid)
-  FROM pg_database d WHERE d.datname = current_database();
-END;
-REVOKE EXECUTE ON FUNCTION phi.audit_system() FROM PUBLIC;
-COMMENT ON FUNCTION phi.audit_system() IS
-  'This database of this cluster, as in phi.audit_state: another in one that was restored or copied; internal';
-
-CREATE FUNCTION phi.audit_is_awake(wakes boolean) RETURNS boolean
-  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-  /* Without partitions and state the log was never looked after, nor is it being restored. */
-  SELECT wakes OR EXISTS (SELECT FROM phi.audit_state s WHERE s.system = phi.audit_system())
-    OR (NOT EXISTS (SELECT FROM phi.audit_state)
-        AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = 'phi.audit_log'::regclass
-                        AND i.inhrelid <> 'phi.audit_log_default'::regclass)
-        AND EXISTS (SELECT FROM phi.audit_log_default));
-END;
-REVOKE EXECUTE ON FUNCTION phi.audit_is_awake(boolean) FROM PUBLIC;
-COMMENT ON FUNCTION phi.audit_is_awake(boolean) IS
-  'Whether the worker looks after the log: not before something is recorded, and not in the middle of a restore; internal';
-
 CREATE FUNCTION phi.is_secret_setting(name text) RETURNS boolean
   AS 'MODULE_PATHNAME', 'phi_is_secret_setting' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 REVOKE EXECUTE ON FUNCTION phi.is_secret_setting(text) FROM PUBLIC;
