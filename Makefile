@@ -49,6 +49,7 @@ SQL_PARTS = \
 	src/audit/rows.sql \
 	src/audit/worker.sql \
 	src/audit/partitions.sql \
+	src/audit/retire.sql \
 	src/tail.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql

@@ -35,7 +35,10 @@
 #define NO_ROOM_PAUSE	5000L		/* ms, when no worker could be started */
 #define SHORTEST_SLEEP	50L			/* ms */
 #define ALL_CHORES		(PHI_BIT(PHI_CHORES) - 1)
-#define FINISHED		0x80000000u /* of a desk's report; failed, then again */
+
+/* A desk's report, beside the chores that failed and those to be done again. */
+#define FINISHED		0x80000000u
+#define WORKED			0x40000000u
 
 typedef struct Chore
 {
@@ -65,13 +68,14 @@ static Desk desks[PHI_DESKS];
 static TimestampTz no_room_until = 0;	/* 0: there was room */
 
 void
-phi_audit_report(const PhiAuditOrder *order, uint32 failed, uint32 again)
+phi_audit_report(const PhiAuditOrder *order, uint32 failed, uint32 again, bool worked)
 {
 	PhiDesk    *desk = &phi_audit_shared->desks[order->desk];
 
 	/* A new launcher may have given the desk to another. */
 	if (pg_atomic_read_u32(&desk->token) == order->token)
-		pg_atomic_write_u32(&desk->report, FINISHED | failed << PHI_CHORES | again);
+		pg_atomic_write_u32(&desk->report, FINISHED | (worked ? WORKED : 0) |
+							failed << PHI_CHORES | again);
 }
 
 static Database *
@@ -347,6 +351,7 @@ take_report(Desk *desk, TimestampTz now)
 	uint32		ordered = desk->order.chores;
 	uint32		failed = report & FINISHED ? report >> PHI_CHORES & ALL_CHORES : ordered;
 	uint32		again = report & ALL_CHORES;
+	bool		idle = (report & (FINISHED | WORKED)) == FINISHED && again == 0;
 	Database   *database = database_entry(desk->order.database);
 
 	for (int i = 0; i < PHI_CHORES; i++)
@@ -356,7 +361,9 @@ take_report(Desk *desk, TimestampTz now)
 		if ((ordered & PHI_BIT(i)) == 0)
 			continue;
 		chore->failures = failed & PHI_BIT(i) ? chore->failures + 1 : 0;
-		chore->due = next_time(i, chore->failures, (again & PHI_BIT(i)) != 0, desk->started, now);
+		/* Where a log is opened the first pass comes at once. */
+		chore->due = idle ? now :
+			next_time(i, chore->failures, (again & PHI_BIT(i)) != 0, desk->started, now);
 	}
 	database->wanted |= (failed | again) & ordered;
 }

@@ -28,8 +28,11 @@ typedef struct PhiAuditOrder
 	uint32		chores;			/* bits */
 } PhiAuditOrder;
 
-/* Of chores that failed, and of those that are to be done again soon. */
-extern void phi_audit_report(const PhiAuditOrder *order, uint32 failed, uint32 again);
+/*
+ * Which chores failed and which are to be done again soon; "worked" is false
+ * where there was no log to look after.
+ */
+extern void phi_audit_report(const PhiAuditOrder *order, uint32 failed, uint32 again, bool worked);
 
 /* This start of the server, and what pg_control said of the time before it. */
 typedef struct PhiServerStart

@@ -113,7 +113,7 @@ advance(void)
 	if (phi_audit_advance(&pending))
 		ForceSyncCommit();
 	/* Nobody tells when a prepared transaction is committed. */
-	if (pending || ask("SELECT $1 FROM pg_prepared_xacts WHERE database = current_database() LIMIT 1 UNION ALL SELECT false LIMIT 1", true))
+	if (pending || ask("SELECT $1 AND EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())", true))
 		again |= PHI_BIT(PHI_CHORE_PASS);
 }
 
@@ -150,7 +150,7 @@ do_chores(void)
 		if ((order.chores & bit) != 0 && !chores[i].run())
 			failed |= bit;
 	}
-	phi_audit_report(&order, failed, again);
+	phi_audit_report(&order, failed, again, true);
 }
 
 static void
@@ -206,7 +206,7 @@ phi_audit_worker_main(Datum arg)
 	if (enter())
 		do_chores();
 	else
-		phi_audit_report(&order, 0, again);
+		phi_audit_report(&order, 0, again, false);
 }
 
 void
