@@ -38,6 +38,7 @@
 #include "utils/xid8.h"
 
 #include "audit/audit.h"
+#include "audit/events.h"
 #include "audit/worker.h"
 #include "compat.h"
 #include "keys/login.h"
@@ -421,4 +422,5 @@ phi_audit_init(void)
 	CacheRegisterRelcacheCallback(forget_month, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, forget_names, (Datum) 0);
 	phi_audit_worker_init();
+	phi_events_init();
 }
