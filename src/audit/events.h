@@ -5,6 +5,7 @@
 #ifndef PHI_AUDIT_EVENTS_H
 #define PHI_AUDIT_EVENTS_H
 
+#include "catalog/objectaccess.h"
 #include "catalog/objectaddress.h"
 #include "lib/stringinfo.h"
 #include "nodes/parsenodes.h"
@@ -30,6 +31,32 @@ typedef struct PhiSubject
 
 extern PhiSubject phi_subject(Oid class, Oid object);
 extern bool phi_is_our_trigger(Oid trigger);
+
+/* A command that runs, whoever runs it. */
+typedef struct PhiFrame
+{
+	uint64		number;
+	Node	   *command;
+	const char *tag;
+	bool		is_definition;
+} PhiFrame;
+
+/* touched.c: the innermost; restored on the way out, by return or by error. */
+extern PhiFrame *phi_frame;
+
+/* Notes that the command touched an object. */
+extern void phi_touch(ObjectAccessType access, Oid class, Oid object, int sub);
+
+/* Writes what this command, and any after it, touched; 0: all. */
+extern void phi_write_touched(uint64 from);
+extern void phi_forget_touched(void);
+
+/* Whether a command changes no definition, or none that is worth a record. */
+extern bool phi_is_upkeep(Node *command);
+
+/* Whether the extension's own script runs: one record tells of the whole. */
+extern bool phi_in_own_script(void);
+extern void phi_touched_init(void);
 
 /* describe.c: what a command does, or NULL: no expressions, no constants. */
 extern char *phi_describe_definition(Node *command);
