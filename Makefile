@@ -45,6 +45,7 @@ SQL_PARTS = \
 	src/protect/protect.sql \
 	src/protect/control.sql \
 	src/audit/log.sql \
+	src/audit/history.sql \
 	src/audit/rows.sql \
 	src/tail.sql
 

@@ -554,6 +554,15 @@ phi_wipe_row(PhiRowBytes *row)
 	}
 }
 
+void
+phi_compute_digest(PhiSecret *secret, PhiSpan data, uint8 *out)
+{
+	if (phi_digest(secret, data, out) != PHI_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not compute a digest of a row")));
+}
+
 PhiKey *
 phi_digest_key(void)
 {

@@ -55,6 +55,9 @@ extern void phi_digest_new_row(PhiDigester *digester, const PhiRowBytes *old_row
 /* The item of one column in the row's form. */
 extern PhiSpan phi_row_item(const PhiRowBytes *row, int i);
 
+/* PHI_DIGEST_SIZE bytes of a row's form, or of an item; ERROR 39000 when the library fails. */
+extern void phi_compute_digest(PhiSecret *secret, PhiSpan data, uint8 *out);
+
 extern void phi_wipe_row(PhiRowBytes *row);
 
 /*
