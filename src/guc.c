@@ -32,6 +32,7 @@ int			phi_approval_timeout = 3600;
 int			phi_rotation_interval = 365 * 24 * 60;
 
 static char *clinic = NULL;
+static char *audit_origin = NULL;	/* read by audit/log.sql */
 
 /* Filled from the table of suites; the values are their ids. */
 static struct config_enum_entry suites[PHI_SUITE_MAX + 1];
@@ -169,6 +170,17 @@ define_custody_settings(void)
 							PGC_SUSET, GUC_UNIT_MIN, NULL, NULL, NULL);
 }
 
+/* The audit trail. */
+static void
+define_audit_settings(void)
+{
+	/* Part of a name in signed notes: audit/note.c checks it again. */
+	DefineCustomStringVariable("phi.audit_origin",
+							   "Name of an audit log in its checkpoints, when it is opened.",
+							   "A name on the network such as ehr.example/log. Empty: made of the system identifier.",
+							   &audit_origin, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
 void
 phi_guc_init(void)
 {
@@ -177,5 +189,6 @@ phi_guc_init(void)
 	define_command_settings();
 	define_server_settings();
 	define_custody_settings();
+	define_audit_settings();
 	MarkGUCPrefixReserved("phi");
 }

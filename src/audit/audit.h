@@ -28,7 +28,8 @@ typedef struct PhiAuditRecord
 
 /*
  * Whether there is a log that can be written: the extension is installed in
- * this database, and the server is neither in recovery nor being upgraded.
+ * this database, its log was opened here, and the server is neither in recovery
+ * nor being upgraded.
  */
 extern bool phi_audit_ready(void);
 

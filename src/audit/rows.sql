@@ -136,6 +136,7 @@ BEGIN
   EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
   /* It may have been changed while we waited. */
   PERFORM phi.check_auditable(relation);
+  PERFORM phi.open_audit();
   PERFORM phi.add_audit_keys();
   IF history THEN
     SELECT p.arguments, p.detail INTO arguments, detail FROM phi.prepare_history(relation) p;

@@ -13,7 +13,7 @@ SELECT is(string_agg(format('%s %s %s %s', class, version, suite, state), ', ' O
   'a clinic starts with a key for each class and a search key') FROM phi.keys WHERE clinic = 'a';
 SELECT is(count(*) FILTER (WHERE from_state IS NULL AND to_state = 'active' AND reason = 'clinic created' AND actor = session_user), 12::bigint, 'each with its event') FROM phi.key_events;
 SELECT is((clinic, name, keys)::text, '(a,"Clinic A",6)', 'phi.clinics') FROM phi.clinics WHERE clinic = 'a';
-SELECT is(count(DISTINCT wrapped), 12::bigint, 'all keys differ') FROM phi.data_key;
+SELECT is(count(DISTINCT wrapped), 13::bigint, 'all keys differ, and that which signs the audit log') FROM phi.data_key;
 
 -- A row edited by hand, in a session that has the key at hand already: refused
 -- at once, readable again once the row is as it was.
@@ -113,7 +113,7 @@ FROM (VALUES ('SELECT count(*) > 0 FROM phi.keys', 'true', 'true'), ('SELECT cou
      LATERAL (VALUES ('t_keeper', custodian), ('t_auditor', auditor)) r(role, wanted);
 SELECT is(count(*), 0::bigint, 'no view of phi has a column of bytes') FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
 WHERE relnamespace = 'phi'::regnamespace AND relkind IN ('v', 'm') AND atttypid = 'bytea'::regtype;
-SELECT is(string_agg(format('%s.%s', relname, attname), ',' ORDER BY relname, attname), 'data_key.wrapped,destruction_certificate.hash,destruction_certificate.previous_hash,protect_change.row_key', 'and tables have wrapped ones, hashes, and keys of rows') FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+SELECT is(string_agg(format('%s.%s', relname, attname), ',' ORDER BY relname, attname), 'audit_checkpoint.root,audit_leaf.hashes,audit_log_default.new_digest,audit_log_default.old_digest,audit_node.hash,audit_state.frontier,data_key.wrapped,destruction_certificate.hash,destruction_certificate.previous_hash,protect_change.row_key', 'and tables have wrapped ones, hashes, and keys of rows') FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
 WHERE relnamespace = 'phi'::regnamespace AND relkind = 'r' AND atttypid = 'bytea'::regtype;
 
 SELECT * FROM finish();
