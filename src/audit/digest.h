@@ -24,6 +24,14 @@ typedef struct PhiRowBytes
 	int			columns;		/* that "begins" has room for */
 } PhiRowBytes;
 
+/* For no more than so many columns. */
+extern void phi_row_begin(PhiRowBytes *row, int columns);
+
+/* Room for "len" more bytes at the end; what lay in too small a place is wiped there. */
+extern uint8 *phi_row_reserve(PhiRowBytes *row, Size len);
+extern void phi_row_put(PhiRowBytes *row, const void *data, Size len);
+extern void phi_row_put_int32(PhiRowBytes *row, Size number);
+
 /*
  * For rows of "desc", their columns in the order of "order", which has the same
  * names: a partition's may come in another.  In the current memory context.
