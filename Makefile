@@ -49,6 +49,11 @@ SQL_PARTS = \
 	src/audit/history.sql \
 	src/audit/rows.sql \
 	src/audit/keys.sql \
+	src/audit/proof.sql \
+	src/audit/worker.sql \
+	src/audit/partitions.sql \
+	src/audit/retire.sql \
+	src/audit/events.sql \
 	src/tail.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql

@@ -40,6 +40,7 @@
 #include "audit/audit.h"
 #include "audit/log.h"
 #include "audit/table.h"
+#include "audit/events.h"
 #include "audit/worker.h"
 #include "compat.h"
 #include "keys/login.h"
@@ -482,4 +483,5 @@ phi_audit_init(void)
 	CacheRegisterSyscacheCallback(AUTHOID, forget_names, (Datum) 0);
 	phi_audited_tables_init();
 	phi_audit_worker_init();
+	phi_events_init();
 }
