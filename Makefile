@@ -46,6 +46,7 @@ SQL_PARTS = \
 	src/protect/control.sql \
 	src/audit/log.sql \
 	src/audit/verify.sql \
+	src/audit/history.sql \
 	src/audit/rows.sql \
 	src/audit/keys.sql \
 	src/audit/proof.sql \
