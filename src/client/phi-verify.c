@@ -180,7 +180,7 @@ tell_verdict(const Log *log, const PhiHash *root, const PhiHash *present)
 	if (faults > 0)
 		printf("%llu faults\n", faults);
 	else
-		puts(log->heads.n > 0 ? "verified" : "nothing is verified: there is no checkpoint");
+		puts(log->heads.n > 0 ? "verified" : "nothing was verified");
 	if (fflush(stdout) != 0 || ferror(stdout))
 		phi_fail("could not write what was found");
 	return faults > 0 ? 1 : 0;
@@ -199,6 +199,8 @@ main(int argc, char **argv)
 	count_options(argc, argv, given);
 	read_files(&log, argc, argv, KEYS);
 	read_files(&log, argc, argv, CHECKPOINTS);
+	if (given[CHECKPOINTS] > 0 && log.heads.n == 0 && faults == 0)
+		phi_fail("there is no checkpoint in what was given");
 	read_files(&log, argc, argv, RETIRED);
 	read_files(&log, argc, argv, LEAVES);
 	read_files(&log, argc, argv, RECORDS);

@@ -103,5 +103,6 @@ extern void phi_compare_heads(Log *log, PhiHash *root);
 extern void phi_root_of_present(const Log *log, PhiHash *root);
 
 extern void phi_tree_failed(PhiStatus status);
+extern void phi_sort(void *items, size_t n, size_t size, int (*compare) (const void *, const void *));
 
 #endif							/* PHI_VERIFY_H */

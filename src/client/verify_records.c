@@ -107,8 +107,8 @@ match_by_hash(Rest *rest)
 {
 	size_t		l = 0;
 
-	qsort(rest->records.items, rest->records.n, sizeof(Record *), record_by_hash);
-	qsort(rest->leaves.items, rest->leaves.n, sizeof(Leaf *), leaf_by_hash);
+	phi_sort(rest->records.items, rest->records.n, sizeof(Record *), record_by_hash);
+	phi_sort(rest->leaves.items, rest->leaves.n, sizeof(Leaf *), leaf_by_hash);
 	for (size_t r = 0; r < rest->records.n && l < rest->leaves.n;)
 	{
 		Record	   *record = rest->records.items[r];
@@ -146,8 +146,8 @@ drop_matched(Rest *rest)
 			rest->leaves.items[n++] = rest->leaves.items[i];
 	}
 	rest->leaves.n = n;
-	qsort(rest->records.items, rest->records.n, sizeof(Record *), record_by_id_again);
-	qsort(rest->leaves.items, rest->leaves.n, sizeof(Leaf *), leaf_by_id);
+	phi_sort(rest->records.items, rest->records.n, sizeof(Record *), record_by_id_again);
+	phi_sort(rest->leaves.items, rest->leaves.n, sizeof(Leaf *), leaf_by_id);
 }
 
 /* The first of the records, or leaves, that have the id; NULL: none. */
@@ -276,7 +276,7 @@ tell_missing(const Log *log, Rest *rest)
 		if (log->leaves.items[i].found)
 			last = log->leaves.items[i].number;
 	}
-	qsort(rest->leaves.items, rest->leaves.n, sizeof(Leaf *), leaf_by_number);
+	phi_sort(rest->leaves.items, rest->leaves.n, sizeof(Leaf *), leaf_by_number);
 	for (size_t i = 0; i < rest->leaves.n; i++)
 	{
 		const Leaf *leaf = rest->leaves.items[i];
@@ -295,8 +295,8 @@ phi_compare_records(Log *log)
 
 	for (size_t i = 0; i < log->leaves.n; i++)
 		leaves[i] = &log->leaves.items[i];
-	qsort(log->records.items, log->records.n, sizeof(Record), record_by_id);
-	qsort(leaves, log->leaves.n, sizeof(Leaf *), leaf_by_id);
+	phi_sort(log->records.items, log->records.n, sizeof(Record), record_by_id);
+	phi_sort(leaves, log->leaves.n, sizeof(Leaf *), leaf_by_id);
 	match_by_id(log, leaves, &rest);
 	free(leaves);
 	match_by_hash(&rest);
@@ -322,13 +322,13 @@ phi_derive_leaves(Log *log)
 {
 	const Record *records = log->records.items;
 
-	qsort(log->records.items, log->records.n, sizeof(Record), record_by_id);
+	phi_sort(log->records.items, log->records.n, sizeof(Record), record_by_id);
 	for (size_t i = 1; i < log->records.n; i++)
 	{
 		if (records[i].id == records[i - 1].id)
 			phi_fault("doubled: record %lld is there more than once", (long long) records[i].id);
 	}
-	qsort(log->records.items, log->records.n, sizeof(Record), record_by_xact);
+	phi_sort(log->records.items, log->records.n, sizeof(Record), record_by_xact);
 	for (size_t i = 0; i < log->records.n; i++)
 		*ADD(log->leaves) = (Leaf) {(int64_t) i, records[i].id, records[i].hash, true, false};
 }

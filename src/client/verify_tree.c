@@ -14,6 +14,14 @@ phi_tree_failed(PhiStatus status)
 		phi_fail("could not hash");
 }
 
+/* The address of an empty list may be NULL, which qsort refuses. */
+void
+phi_sort(void *items, size_t n, size_t size, int (*compare) (const void *, const void *))
+{
+	if (n > 1)
+		qsort(items, n, size, compare);
+}
+
 static int
 by_number(const void *a, const void *b)
 {
@@ -27,7 +35,7 @@ by_number(const void *a, const void *b)
 void
 phi_order_leaves(Log *log)
 {
-	qsort(log->leaves.items, log->leaves.n, sizeof(Leaf), by_number);
+	phi_sort(log->leaves.items, log->leaves.n, sizeof(Leaf), by_number);
 	for (size_t i = 0; i < log->leaves.n; i++)
 	{
 		int64_t		number = log->leaves.items[i].number;
@@ -141,7 +149,7 @@ phi_compare_heads(Log *log, PhiHash *root)
 	size_t		head = 0;
 	uint64_t	fitted = 0;
 
-	qsort(log->heads.items, log->heads.n, sizeof(Head), by_size);
+	phi_sort(log->heads.items, log->heads.n, sizeof(Head), by_size);
 	for (;;)
 	{
 		root_of(&frontier, root);
