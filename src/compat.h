@@ -184,6 +184,13 @@
 #define PhiMaxBackends() (MaxBackends)
 #endif
 
+/* Databases whose DROP DATABASE was interrupted are marked since the minor releases of August 2023. */
+#ifdef DATCONNLIMIT_INVALID_DB
+#define PhiInvalidDatabase(form) database_is_invalid_form(form)
+#else
+#define PhiInvalidDatabase(form) false
+#endif
+
 /* How a backend is told to read its invalidation messages. */
 #if PG_VERSION_NUM < 170000
 #define PhiSendCatchup(pid) SendProcSignal(pid, PROCSIG_CATCHUP_INTERRUPT, InvalidBackendId)
@@ -196,6 +203,26 @@
 #define PhiLocalXid() (MyProc->lxid)
 #else
 #define PhiLocalXid() (MyProc->vxid.lxid)
+#endif
+
+/* What memberships are granted with is a list from 16 on. */
+#if PG_VERSION_NUM < 160000
+#define PhiMembershipOptions(stmt) \
+	((stmt)->admin_opt ? list_make1(makeDefElem("admin", NULL, -1)) : NIL)
+#else
+#define PhiMembershipOptions(stmt) ((stmt)->opt)
+#endif
+
+/* Rights on settings came with 15. */
+#if PG_VERSION_NUM >= 150000
+#define PHI_PARAMETER_RIGHTS
+#endif
+
+/* All settings, of which there are *n. */
+#if PG_VERSION_NUM < 160000
+#define PhiSettings(n) (*(n) = GetNumConfigOptions(), get_guc_variables())
+#else
+#define PhiSettings(n) get_guc_variables(n)
 #endif
 
 #endif							/* PHI_COMPAT_H */

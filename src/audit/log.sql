@@ -29,8 +29,9 @@ CREATE TABLE phi.audit_log (
   new_digest        bytea,
   detail            text
 ) PARTITION BY RANGE (at);
-CREATE INDEX audit_log_xact ON phi.audit_log (xact, record_id);
 CREATE TABLE phi.audit_log_default PARTITION OF phi.audit_log DEFAULT;
+/* Of each partition, not of all: see phi.make_audit_partition. */
+CREATE INDEX audit_log_default_xact ON phi.audit_log_default (xact, record_id);
 GRANT SELECT ON phi.audit_log TO phi_auditor;
 COMMENT ON TABLE phi.audit_log IS
   'Audit records, in partitions by month (UTC): when, in which transaction, who (login, session user, current user, person), from where, for which clinic, what was done to which row. Never a value of a row: digests are keyed (docs/audit-format.md)';
