@@ -263,7 +263,8 @@ tell_records(const Log *log, Rest *rest)
 			own->found = true;
 	}
 	if (later > 0)
-		phi_remark("%zu records of later transactions are not sequenced yet", later);
+		phi_remark(log->gap ? "%zu records of later transactions are not verified" :
+				   "%zu records of later transactions are not sequenced yet", later);
 }
 
 static void

@@ -49,6 +49,7 @@ phi_order_leaves(Log *log)
 			phi_fault("leaves: leaves %zu to %lld are missing; those behind them are not verified",
 					  i, (long long) number - 1);
 		log->leaves.n = i;
+		log->gap = true;
 	}
 }
 
