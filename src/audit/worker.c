@@ -32,6 +32,10 @@
 #include "keys/scan.h"
 #include "rekey/worker.h"
 
+/* An advisory lock of a kind that no SQL function takes: let go with the process alone. */
+#define LOCK_WORKER 0x50484903
+#define LOCK_KIND 5
+
 #define LOCK_TIMEOUT "2s"
 #define RESTART_AFTER 5			/* s, when the launcher ended */
 
@@ -183,7 +187,7 @@ enter(void)
 	commit();
 	if (!OidIsValid(log))
 		return false;
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, log, InvalidOid, 0);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_WORKER, 0, LOCK_KIND);
 	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
 	{
 		again = order.chores;
