@@ -52,6 +52,7 @@ SQL_PARTS = \
 	src/audit/worker.sql \
 	src/audit/partitions.sql \
 	src/audit/retire.sql \
+	src/audit/capacity.sql \
 	src/tail.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
