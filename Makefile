@@ -46,12 +46,14 @@ SQL_PARTS = \
 	src/protect/control.sql \
 	src/audit/log.sql \
 	src/audit/verify.sql \
+	src/audit/history.sql \
 	src/audit/rows.sql \
 	src/audit/keys.sql \
 	src/audit/proof.sql \
 	src/audit/worker.sql \
 	src/audit/partitions.sql \
 	src/audit/retire.sql \
+	src/audit/events.sql \
 	src/audit/capacity.sql \
 	src/tail.sql
 

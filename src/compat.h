@@ -205,4 +205,24 @@
 #define PhiLocalXid() (MyProc->vxid.lxid)
 #endif
 
+/* What memberships are granted with is a list from 16 on. */
+#if PG_VERSION_NUM < 160000
+#define PhiMembershipOptions(stmt) \
+	((stmt)->admin_opt ? list_make1(makeDefElem("admin", NULL, -1)) : NIL)
+#else
+#define PhiMembershipOptions(stmt) ((stmt)->opt)
+#endif
+
+/* Rights on settings came with 15. */
+#if PG_VERSION_NUM >= 150000
+#define PHI_PARAMETER_RIGHTS
+#endif
+
+/* All settings, of which there are *n. */
+#if PG_VERSION_NUM < 160000
+#define PhiSettings(n) (*(n) = GetNumConfigOptions(), get_guc_variables())
+#else
+#define PhiSettings(n) get_guc_variables(n)
+#endif
+
 #endif							/* PHI_COMPAT_H */

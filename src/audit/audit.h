@@ -5,6 +5,9 @@
 #ifndef PHI_AUDIT_H
 #define PHI_AUDIT_H
 
+#include "access/htup.h"
+#include "utils/rel.h"
+
 #include "crypto/crypto.h"
 
 /*
@@ -36,6 +39,9 @@ extern bool phi_audit_ready(void);
  * was to be recorded is then undone with it.  Returns the record's id.
  */
 extern int64 phi_audit_write(const PhiAuditRecord *record);
+
+/* For a row that was put into a table below the executor. */
+extern void phi_insert_index_entries(Relation rel, HeapTuple tuple);
 
 extern void phi_audit_init(void);
 

@@ -34,16 +34,13 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "port/pg_bswap.h"
 #include "utils/array.h"
-#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/syscache.h"
 
 #include "audit/digest.h"
@@ -228,42 +225,6 @@ phi_digester_is_encrypted(const PhiDigester *digester, int i)
 	return holds_envelopes(&digester->columns[i]);
 }
 
-/* Room for "len" more bytes; what lay in too small a place is wiped there. */
-static uint8 *
-reserve(PhiRowBytes *out, Size len)
-{
-	if (unlikely(out->room - out->len < len))
-	{
-		Size		room = Max(1024, 2 * (out->len + len));
-		uint8	   *data = MemoryContextAllocHuge(TopMemoryContext, room);
-
-		if (out->data != NULL)
-		{
-			memcpy(data, out->data, out->len);
-			phi_memory_wipe(out->data, out->len);
-			pfree(out->data);
-		}
-		out->data = data;
-		out->room = room;
-	}
-	return out->data + out->len;
-}
-
-static void
-put_bytes(PhiRowBytes *out, const void *data, Size len)
-{
-	memcpy(reserve(out, len), data, len);
-	out->len += len;
-}
-
-static void
-put_int32(PhiRowBytes *out, Size number)
-{
-	uint32		bytes = pg_hton32((uint32) number);
-
-	put_bytes(out, &bytes, sizeof(bytes));
-}
-
 /* Decrypts to where the payload belongs; false: it can't be opened. */
 static bool
 put_payload(PhiRowBytes *out, const PhiType *type, PhiSpan stored)
@@ -280,7 +241,7 @@ put_payload(PhiRowBytes *out, const PhiType *type, PhiSpan stored)
 	key = phi_key_by_id(envelope.key_id);
 	if (key == NULL || key->state == PHI_KEY_DESTROYED || !phi_key_available(key))
 		return false;
-	body = reserve(out, envelope.body.len);
+	body = phi_row_reserve(out, envelope.body.len);
 	if (phi_envelope_open(&envelope, phi_key_secret(key), body, &payload) != PHI_OK)
 		return false;
 	len = payload.data.len;
@@ -292,7 +253,7 @@ put_payload(PhiRowBytes *out, const PhiType *type, PhiSpan stored)
 
 		/* Behind the body, which may move. */
 		out->len += envelope.body.len;
-		reserve(out, payload.expanded);
+		phi_row_reserve(out, payload.expanded);
 		out->len -= envelope.body.len;
 		body = out->data + out->len;
 		payload.data.ptr = body + at;
@@ -321,7 +282,7 @@ put_integer(PhiRowBytes *out, Datum value, int16 typlen)
 {
 	uint64		bytes = pg_hton64((uint64) value);
 
-	put_bytes(out, (uint8 *) &bytes + sizeof(bytes) - typlen, typlen);
+	phi_row_put(out, (uint8 *) &bytes + sizeof(bytes) - typlen, typlen);
 }
 
 /* The content; returns its kind. */
@@ -340,23 +301,23 @@ put_content(PhiRowBytes *out, Column *column, Datum value)
 			span = bytes_of(value, -1);
 			if (put_payload(out, column->type, span))
 				return KIND_PAYLOAD;
-			put_bytes(out, span.ptr, span.len);
+			phi_row_put(out, span.ptr, span.len);
 			return KIND_STORED;
 		case FORM_STORED:
 			span = bytes_of(value, column->element_len);
-			put_bytes(out, span.ptr, span.len);
+			phi_row_put(out, span.ptr, span.len);
 			return KIND_STORED;
 		case FORM_BYTES:
 			span = bytes_of(value, -1);
-			put_bytes(out, span.ptr, span.len);
+			phi_row_put(out, span.ptr, span.len);
 			return KIND_PLAIN;
 		case FORM_SEND:
 			span = bytes_of(PointerGetDatum(SendFunctionCall(&column->function, value)), -1);
-			put_bytes(out, span.ptr, span.len);
+			phi_row_put(out, span.ptr, span.len);
 			return KIND_PLAIN;
 		case FORM_TEXT:
 			text = OutputFunctionCall(&column->function, value);
-			put_bytes(out, text, strlen(text));
+			phi_row_put(out, text, strlen(text));
 			return KIND_PLAIN;
 	}
 	pg_unreachable();
@@ -370,7 +331,7 @@ put_value(PhiRowBytes *out, Column *column, Datum value, bool isnull,
 	Size		at = out->len;
 	uint32		len;
 
-	reserve(out, 1 + sizeof(len));
+	phi_row_reserve(out, 1 + sizeof(len));
 	out->len += 1 + sizeof(len);
 	out->data[at] = KIND_NULL;
 	if (!isnull)
@@ -391,11 +352,11 @@ put_array(PhiRowBytes *out, Column *column, Datum value)
 	bool	   *nulls;
 	int			n;
 
-	put_int32(out, ARR_NDIM(array));
+	phi_row_put_int32(out, ARR_NDIM(array));
 	for (int i = 0; i < ARR_NDIM(array); i++)
 	{
-		put_int32(out, ARR_DIMS(array)[i]);
-		put_int32(out, ARR_LBOUND(array)[i]);
+		phi_row_put_int32(out, ARR_DIMS(array)[i]);
+		phi_row_put_int32(out, ARR_LBOUND(array)[i]);
 	}
 	deconstruct_array(array, column->element, column->element_len, column->element_byval,
 					  column->element_align, &elements, &nulls, &n);
@@ -407,24 +368,9 @@ put_array(PhiRowBytes *out, Column *column, Datum value)
 static void
 put_item(PhiRowBytes *out, Column *column, Datum value, bool isnull)
 {
-	put_int32(out, column->name_len);
-	put_bytes(out, column->name, column->name_len);
+	phi_row_put_int32(out, column->name_len);
+	phi_row_put(out, column->name, column->name_len);
 	put_value(out, column, value, isnull, column->is_array ? put_array : put_content);
-}
-
-static void
-begin_row(const PhiDigester *digester, PhiRowBytes *out)
-{
-	out->len = 0;
-	if (out->columns < digester->n)
-	{
-		Size	   *begins = MemoryContextAlloc(TopMemoryContext, (digester->n + 1) * sizeof(Size));
-
-		if (out->begins != NULL)
-			pfree(out->begins);
-		out->begins = begins;
-		out->columns = digester->n;
-	}
 }
 
 /* What a row's form is made of. */
@@ -466,7 +412,7 @@ is_changed(const Column *column, const Source *source, const PhiRowBytes *out, i
 static void
 put_row(PhiDigester *digester, const Source *source, PhiRowBytes *out)
 {
-	begin_row(digester, out);
+	phi_row_begin(out, digester->n);
 	for (int i = 0; i < digester->n; i++)
 	{
 		Column	   *column = &digester->columns[i];
@@ -479,7 +425,7 @@ put_row(PhiDigester *digester, const Source *source, PhiRowBytes *out)
 		{
 			PhiSpan		item = phi_row_item(source->old_row, i);
 
-			put_bytes(out, item.ptr, item.len);
+			phi_row_put(out, item.ptr, item.len);
 			source->changed[i] = false;
 			continue;
 		}
@@ -532,26 +478,13 @@ phi_digest_new_row(PhiDigester *digester, const PhiRowBytes *old_row,
 	put_row_in_utf8(digester, &source, out);
 }
 
-PhiSpan
-phi_row_item(const PhiRowBytes *row, int i)
-{
-	return (PhiSpan) {row->data + row->begins[i], row->begins[i + 1] - row->begins[i]};
-}
-
 void
-phi_wipe_row(PhiRowBytes *row)
+phi_compute_digest(PhiSecret *secret, PhiSpan data, uint8 *out)
 {
-	if (row->data == NULL)
-		return;
-	phi_memory_wipe(row->data, row->room);
-	row->len = 0;
-	/* One long row must not make the wiping of all that follow slow. */
-	if (row->room > 16 * 1024)
-	{
-		pfree(row->data);
-		row->data = NULL;
-		row->room = 0;
-	}
+	if (phi_digest(secret, data, out) != PHI_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not compute a digest of a row")));
 }
 
 PhiKey *

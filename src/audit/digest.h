@@ -24,6 +24,14 @@ typedef struct PhiRowBytes
 	int			columns;		/* that "begins" has room for */
 } PhiRowBytes;
 
+/* For no more than so many columns. */
+extern void phi_row_begin(PhiRowBytes *row, int columns);
+
+/* Room for "len" more bytes at the end; what lay in too small a place is wiped there. */
+extern uint8 *phi_row_reserve(PhiRowBytes *row, Size len);
+extern void phi_row_put(PhiRowBytes *row, const void *data, Size len);
+extern void phi_row_put_int32(PhiRowBytes *row, Size number);
+
 /*
  * For rows of "desc", their columns in the order of "order", which has the same
  * names: a partition's may come in another.  In the current memory context.
@@ -54,6 +62,9 @@ extern void phi_digest_new_row(PhiDigester *digester, const PhiRowBytes *old_row
 
 /* The item of one column in the row's form. */
 extern PhiSpan phi_row_item(const PhiRowBytes *row, int i);
+
+/* PHI_DIGEST_SIZE bytes of a row's form, or of an item; ERROR 39000 when the library fails. */
+extern void phi_compute_digest(PhiSecret *secret, PhiSpan data, uint8 *out);
 
 extern void phi_wipe_row(PhiRowBytes *row);
 

@@ -40,6 +40,7 @@
 #include "audit/audit.h"
 #include "audit/log.h"
 #include "audit/table.h"
+#include "audit/events.h"
 #include "audit/worker.h"
 #include "compat.h"
 #include "keys/login.h"
@@ -384,9 +385,9 @@ fill_in(Datum *values, bool *nulls, TimestampTz at)
 	put_text(values, nulls, COL_CLINIC, session != NULL ? session->code : NULL);
 }
 
-/* For partitions that were given indexes of their own. */
-static void
-insert_index_entries(Relation partition, HeapTuple tuple)
+/* Whatever indexes there are. */
+void
+phi_insert_index_entries(Relation partition, HeapTuple tuple)
 {
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *result = makeNode(ResultRelInfo);
@@ -420,7 +421,7 @@ insert(Relation partition, Datum *values, bool *nulls)
 		index_close(index, NoLock);
 	}
 	else
-		insert_index_entries(partition, tuple);
+		phi_insert_index_entries(partition, tuple);
 }
 
 int64
@@ -482,4 +483,5 @@ phi_audit_init(void)
 	CacheRegisterSyscacheCallback(AUTHOID, forget_names, (Datum) 0);
 	phi_audited_tables_init();
 	phi_audit_worker_init();
+	phi_events_init();
 }

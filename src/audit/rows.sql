@@ -106,7 +106,9 @@ BEGIN
       EXECUTE format('CREATE TRIGGER phi_audit AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION phi.audit_change(%s)',
                      found.member, arguments);
     END IF;
-    EXECUTE format('CREATE TRIGGER phi_audit_truncate AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION phi.audit_change()', found.member);
+    /* Rows go to the history while they are there. */
+    EXECUTE format('CREATE TRIGGER phi_audit_truncate %s TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION phi.audit_change()',
+                   CASE arguments WHEN '' THEN 'AFTER' ELSE 'BEFORE' END, found.member);
   END LOOP;
   /* In whatever role of replication; the clones of a trigger follow. */
   FOR found IN SELECT t.tgname, t.tgrelid::regclass AS member FROM phi.table_tree(relation) m JOIN pg_trigger t ON t.tgrelid = m.member
@@ -121,6 +123,9 @@ COMMENT ON FUNCTION phi.make_audit_triggers(regclass, text) IS
 CREATE FUNCTION phi.audit(relation regclass, history boolean DEFAULT false) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  arguments text := '';
+  detail text := 'history off';
 BEGIN
   IF relation IS NULL OR history IS NULL THEN
     RAISE EXCEPTION USING
@@ -129,16 +134,20 @@ BEGIN
   END IF;
   PERFORM phi.check_auditable(relation);
   EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
+  /* It may have been changed while we waited. */
   PERFORM phi.check_auditable(relation);
   PERFORM phi.open_audit();
   PERFORM phi.add_audit_keys();
+  IF history THEN
+    SELECT p.arguments, p.detail INTO arguments, detail FROM phi.prepare_history(relation) p;
+  END IF;
   PERFORM phi.drop_audit_triggers(relation);
-  PERFORM phi.make_audit_triggers(relation, '');
-  PERFORM phi.record_audit('AUDIT', relation, 'history off');
+  PERFORM phi.make_audit_triggers(relation, arguments);
+  PERFORM phi.record_audit('AUDIT', relation, detail);
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.audit(regclass, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION phi.audit(regclass, boolean) IS
-  'Records every change of a table''s rows, its partitions and the tables that inherit from it in phi.audit_log';
+  'Records every change of the rows of a table, its partitions and the tables that inherit from it in phi.audit_log, from now on; with history also keeps old versions of rows, for phi.as_of(). Called again it switches the history on or off, brings it in line with columns that were changed, and finds partitions and children that were added: of a partition that was added since, all is recorded but a TRUNCATE by its own name. For the table''s owner who was granted EXECUTE, and superusers: ERROR 42501 for others, 42809 for what is no such table';
 
 CREATE FUNCTION phi.unaudit(relation regclass) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -161,3 +170,19 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.unaudit(regclass) FROM PUBLIC;
 COMMENT ON FUNCTION phi.unaudit(regclass) IS
   'Ends what phi.audit() began; ERROR 42704 when the table is not audited';
+
+CREATE VIEW phi.audited_tables AS
+  SELECT t.tgrelid::regclass AS relation, h.history, h.since, h.problem
+  FROM pg_catalog.pg_trigger t, phi.history_of(t.tgrelid) h
+  WHERE t.tgfoid = 'phi.audit_change'::regproc AND t.tgparentid = 0 AND t.tgtype & 1 = 1;
+REVOKE ALL ON phi.audited_tables FROM PUBLIC;
+GRANT SELECT ON phi.audited_tables TO phi_auditor, phi_custodian;
+COMMENT ON VIEW phi.audited_tables IS
+  'Tables of phi.audit(): the table with old versions of rows and since when it is kept, NULL without history; what keeps rows from being changed until phi.audit() is called again';
+
+CREATE FUNCTION phi.row_digest(record anyelement, key_id int) RETURNS bytea
+  AS 'MODULE_PATHNAME', 'phi_row_digest' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+REVOKE EXECUTE ON FUNCTION phi.row_digest(anyelement, int) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phi.row_digest(anyelement, int) TO phi_auditor;
+COMMENT ON FUNCTION phi.row_digest(anyelement, int) IS
+  'Digest of a row of a table that is audited, as in phi.audit_log.old_digest and new_digest, by the key that digest_key names: SELECT phi.row_digest(p, 7) FROM patient p. 32 bytes; ERROR 42809 for what is no such row, 42704 for what is no such key, 55000 when the key is destroyed';

@@ -10,6 +10,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "parser/parse_func.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
@@ -64,9 +65,8 @@ parent_of(Oid trigger, Oid *relation)
 
 /* The table that phi.audit() was called for: partitions have clones of its trigger. */
 static Oid
-root_of(Relation rel, Oid function)
+root_of(Relation rel, const Trigger *trigger)
 {
-	const Trigger *trigger = row_trigger(rel, function);
 	Oid			root = RelationGetRelid(rel);
 	Oid			next = trigger != NULL ? trigger->tgoid : InvalidOid;
 
@@ -142,11 +142,26 @@ phi_relation_name(Oid relid)
 }
 
 static void
-describe_table(PhiAuditedTable *table, Relation rel, const Trigger *trigger)
+describe_history(PhiAuditedTable *table, Relation rel, const Trigger *trigger)
 {
+	AttrNumber	key[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < table->key_columns; i++)
+		key[i] = phi_digester_attnum(table->digester, table->key[i].column);
+	table->history = phi_describe_history(rel, table->root, trigger->tgnargs, trigger->tgargs,
+										  table->key_columns, key);
+	/* What is missing now may be there the next time, without a message to us. */
+	if (table->history != NULL && phi_history_problem(table->history) != NULL)
+		table->valid = false;
+}
+
+static void
+describe_table(PhiAuditedTable *table, Relation rel, Oid function)
+{
+	const Trigger *trigger = row_trigger(rel, function);
 	MemoryContext old = MemoryContextSwitchTo(table->context);
 
-	table->root = root_of(rel, trigger->tgfoid);
+	table->root = root_of(rel, trigger);
 	table->name = phi_relation_name(table->root);
 	if (table->root == RelationGetRelid(rel))
 		table->digester = phi_digester(RelationGetDescr(rel), RelationGetDescr(rel));
@@ -158,6 +173,8 @@ describe_table(PhiAuditedTable *table, Relation rel, const Trigger *trigger)
 		table_close(root, AccessShareLock);
 	}
 	describe_key(table, rel);
+	if (trigger != NULL)
+		describe_history(table, rel, trigger);
 	MemoryContextSwitchTo(old);
 }
 
@@ -170,7 +187,7 @@ make_tables(void)
 }
 
 PhiAuditedTable *
-phi_audited_table(Relation rel, const Trigger *trigger)
+phi_audited_table(Relation rel, Oid function)
 {
 	PhiAuditedTable *table;
 	bool		found;
@@ -193,7 +210,7 @@ phi_audited_table(Relation rel, const Trigger *trigger)
 	table->valid = true;
 	PG_TRY();
 	{
-		describe_table(table, rel, trigger);
+		describe_table(table, rel, function);
 	}
 	PG_CATCH();
 	{
@@ -202,6 +219,15 @@ phi_audited_table(Relation rel, const Trigger *trigger)
 	}
 	PG_END_TRY();
 	return table;
+}
+
+PhiAuditedTable *
+phi_find_audited_table(Relation rel)
+{
+	List	   *name = list_make2(makeString("phi"), makeString("audit_change"));
+	Oid			function = LookupFuncName(name, 0, NULL, false);
+
+	return row_trigger(rel, function) != NULL ? phi_audited_table(rel, function) : NULL;
 }
 
 static void
@@ -215,7 +241,8 @@ forget(Oid relid)
 	hash_seq_init(&scan, tables);
 	while ((table = hash_seq_search(&scan)) != NULL)
 	{
-		if (relid == InvalidOid || relid == table->relid || relid == table->root)
+		if (relid == InvalidOid || relid == table->relid || relid == table->root ||
+			(table->history != NULL && relid == phi_history_relation(table->history)))
 			table->valid = false;
 	}
 }

@@ -11,6 +11,7 @@
 #include "utils/rel.h"
 
 #include "audit/digest.h"
+#include "audit/history.h"
 
 typedef struct PhiKeyColumn
 {
@@ -29,10 +30,14 @@ typedef struct PhiAuditedTable
 	int			key_columns;	/* of the primary key; 0: none */
 	PhiKeyColumn *key;
 	bool		key_needs_settings; /* its text depends on settings such as DateStyle */
+	PhiHistory *history;		/* NULL: none is kept */
 } PhiAuditedTable;
 
-/* As it is now.  Valid until the next call. */
-extern PhiAuditedTable *phi_audited_table(Relation rel, const Trigger *trigger);
+/* As it is now; "function" is that of its triggers.  Valid until the next call. */
+extern PhiAuditedTable *phi_audited_table(Relation rel, Oid function);
+
+/* The same by looking for the trigger; NULL: there is none. */
+extern PhiAuditedTable *phi_find_audited_table(Relation rel);
 
 /* Schema-qualified, as by quote_identifier; palloc'ed. */
 extern char *phi_relation_name(Oid relid);

@@ -24,7 +24,6 @@
 #include "value/value.h"
 
 PG_FUNCTION_INFO_V1(phi_audit_change);
-PG_FUNCTION_INFO_V1(phi_record_audit);
 
 #define KEY_DIGEST_HEX 32		/* digits of an encrypted key column's digest */
 
@@ -48,15 +47,6 @@ read_version(Version *version, HeapTuple tuple, TupleDesc desc, PhiRowBytes *byt
 	heap_deform_tuple(tuple, desc, version->values, version->nulls);
 }
 
-static void
-compute_digest(PhiSecret *secret, PhiSpan data, uint8 *out)
-{
-	if (phi_digest(secret, data, out) != PHI_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("could not compute a digest of a row")));
-}
-
 /* As "digest:" and the first digits of the digest of the column's item. */
 static Datum
 encrypted_key_text(const Version *version, int column, PhiSecret *secret)
@@ -64,7 +54,7 @@ encrypted_key_text(const Version *version, int column, PhiSecret *secret)
 	uint8		digest[PHI_DIGEST_SIZE];
 	char		text[sizeof("digest:") + 2 * PHI_DIGEST_SIZE] = "digest:";
 
-	compute_digest(secret, phi_row_item(version->bytes, column), digest);
+	phi_compute_digest(secret, phi_row_item(version->bytes, column), digest);
 	phi_hex_encode(digest, KEY_DIGEST_HEX / 2, text + strlen(text));
 	return CStringGetTextDatum(text);
 }
@@ -179,14 +169,14 @@ put_digests(Change *change, PhiSecret *secret)
 	{
 		PhiRowBytes *bytes = change->old.bytes;
 
-		compute_digest(secret, (PhiSpan) {bytes->data, bytes->len}, change->old_digest);
+		phi_compute_digest(secret, (PhiSpan) {bytes->data, bytes->len}, change->old_digest);
 		record->old_digest = change->old_digest;
 	}
 	if (change->new.values != NULL)
 	{
 		PhiRowBytes *bytes = change->new.bytes;
 
-		compute_digest(secret, (PhiSpan) {bytes->data, bytes->len}, change->new_digest);
+		phi_compute_digest(secret, (PhiSpan) {bytes->data, bytes->len}, change->new_digest);
 		record->new_digest = change->new_digest;
 	}
 }
@@ -201,13 +191,33 @@ new_key_detail(Datum key)
 	return psprintf("new key %s", OutputFunctionCall(&out, key));
 }
 
+/* What the change ended; without a state before it, that there was none. */
 static void
-record_change(Change *change)
+keep_history(const Change *change, TriggerData *trigger, int64 record)
+{
+	PhiHistory *history = change->table->history;
+	bool		ended = change->new.values == NULL;
+	CommandId	command = phi_command_of(trigger->tg_relation,
+										 TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+										 trigger->tg_newtuple : trigger->tg_trigtuple, ended);
+	TimestampTz until = phi_command_time(command);
+	bool		moved = change->old.values != NULL && key_changed(change->table, change->changed);
+
+	if (change->old.values != NULL)
+		phi_keep_version(history, change->old.values, change->old.nulls,
+						 ended || moved ? "DELETE" : "UPDATE", until, record);
+	if (change->old.values == NULL || moved)
+		phi_keep_version(history, change->new.values, change->new.nulls, "INSERT", until, record);
+}
+
+static void
+record_change(Change *change, TriggerData *trigger)
 {
 	PhiAuditRecord *record = &change->record;
 	bool		is_update = change->old.values != NULL && change->new.values != NULL;
 	PhiKey	   *key;
 	PhiSecret  *secret = NULL;
+	int64		id;
 
 	put_rows(change);
 	key = phi_digest_key();
@@ -228,15 +238,19 @@ record_change(Change *change)
 	}
 	phi_wipe_row(&old_bytes);
 	phi_wipe_row(&new_bytes);
-	phi_audit_write(record);
+	id = phi_audit_write(record);
+	if (change->table->history != NULL)
+		keep_history(change, trigger, id);
 }
 
 static void
 record_row(TriggerData *trigger)
 {
 	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-	Change		change = {.table = phi_audited_table(trigger->tg_relation, trigger->tg_trigger)};
+	Change		change = {.table = phi_audited_table(trigger->tg_relation, trigger->tg_trigger->tgfoid)};
 
+	if (change.table->history != NULL)
+		phi_check_history(change.table->history);
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 	{
 		change.record.operation = "INSERT";
@@ -252,19 +266,25 @@ record_row(TriggerData *trigger)
 			read_version(&change.new, trigger->tg_newtuple, desc, &new_bytes);
 		}
 	}
-	record_change(&change);
+	record_change(&change, trigger);
 }
 
 static void
 record_truncate(TriggerData *trigger)
 {
 	Relation	rel = trigger->tg_relation;
-	PhiAuditedTable *table = phi_audited_table(rel, trigger->tg_trigger);
+	PhiAuditedTable *table = phi_audited_table(rel, trigger->tg_trigger->tgfoid);
 	PhiAuditRecord record = {.operation = "TRUNCATE", .relation = table->name};
 
+	int64		id;
+
+	if (table->history != NULL)
+		phi_check_history(table->history);
 	if (table->root != RelationGetRelid(rel))
 		record.detail = psprintf("partition %s", phi_relation_name(RelationGetRelid(rel)));
-	phi_audit_write(&record);
+	id = phi_audit_write(&record);
+	if (table->history != NULL && rel->rd_rel->relkind == RELKIND_RELATION)
+		phi_keep_all(table->history, rel, id);
 }
 
 /* phi.audit_change() returns trigger; see rows.sql for its arguments */
@@ -275,7 +295,8 @@ phi_audit_change(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	MemoryContext old;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event))
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!(TRIGGER_FIRED_AFTER(trigger->tg_event) || TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event)))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"phi.audit_change\" is for the triggers of phi.audit() alone")));
@@ -291,18 +312,4 @@ phi_audit_change(PG_FUNCTION_ARGS)
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(context);
 	return PointerGetDatum(NULL);
-}
-
-/* phi.record_audit(operation text, relation regclass, detail text) returns void */
-Datum
-phi_record_audit(PG_FUNCTION_ARGS)
-{
-	PhiAuditRecord record = {
-		.operation = text_to_cstring(PG_GETARG_TEXT_PP(0)),
-		.relation = phi_relation_name(PG_GETARG_OID(1)),
-		.detail = text_to_cstring(PG_GETARG_TEXT_PP(2))
-	};
-
-	phi_audit_write(&record);
-	PG_RETURN_VOID();
 }
