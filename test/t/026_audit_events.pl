@@ -69,6 +69,8 @@ recorded('chief', 'SET SESSION AUTHORIZATION bob; SET ROLE ward; RESET SESSION A
 	'SET SESSION AUTHORIZATION: login, session user and role');
 recorded('alice', 'BEGIN; SET LOCAL ROLE ward; COMMIT; SELECT 1; SELECT 2', [ 'alice | alice | ward | SET ROLE | from alice to ward' ], 'SET LOCAL ROLE, whose end is no event');
 recorded('alice', 'BEGIN; SET LOCAL ROLE ward; COMMIT; SET ROLE ward; SELECT 2', [ ('alice | alice | ward | SET ROLE | from alice to ward') x 2 ], 'nor what hides the next');
+recorded('alice', q{CREATE PROCEDURE pg_temp.hide() LANGUAGE plpgsql AS $$ DECLARE x text; BEGIN SET LOCAL ROLE ward; COMMIT; x := set_config('role', 'ward', false); END $$; CALL pg_temp.hide()},
+	[ ('alice | alice | ward | SET ROLE | from alice to ward') x 2 ], 'not even without a command between them');
 recorded('alice', 'BEGIN; SET ROLE ward; ROLLBACK; SELECT 1', [], 'a rollback takes role and record back');
 recorded('alice', 'BEGIN; SET ROLE ward; ROLLBACK; SET ROLE ward', [ 'alice | alice | ward | SET ROLE | from alice to ward' ], 'and does not hide the next');
 recorded('alice', 'BEGIN; SAVEPOINT s; SET ROLE ward; ROLLBACK TO s; SELECT 1; SET ROLE ward; RELEASE s; COMMIT; SELECT 1', [ 'alice | alice | ward | SET ROLE | from alice to ward' ], 'nor does a savepoint');
