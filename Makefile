@@ -45,6 +45,14 @@ SQL_PARTS = \
 	src/protect/protect.sql \
 	src/protect/control.sql \
 	src/audit/log.sql \
+	src/audit/verify.sql \
+	src/audit/history.sql \
+	src/audit/rows.sql \
+	src/audit/keys.sql \
+	src/audit/proof.sql \
+	src/audit/worker.sql \
+	src/audit/partitions.sql \
+	src/audit/retire.sql \
 	src/audit/events.sql \
 	src/tail.sql
 
@@ -73,7 +81,7 @@ endif
 # These goals start from nothing: packages, build, install, then the work. They
 # build by calling make again and do without PGXS, which may not be there yet
 # and has a `check` of its own.
-PHI_GOALS = prepare demo shell check check-% check-clients bench bench-values bench-rekey bench-search fuzz
+PHI_GOALS = prepare demo shell check check-% check-clients bench bench-values bench-rekey bench-search bench-audit fuzz
 ifneq ($(filter $(PHI_GOALS),$(MAKECMDGOALS)),)
 
 .PHONY: $(PHI_GOALS) all install clean
@@ -100,6 +108,8 @@ bench-rekey: prepare
 	@bench/run rekey
 bench-search: prepare
 	@bench/run search
+bench-audit: prepare
+	@bench/run audit
 fuzz: prepare
 	@test/fuzz/run
 

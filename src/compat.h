@@ -184,6 +184,13 @@
 #define PhiMaxBackends() (MaxBackends)
 #endif
 
+/* Databases whose DROP DATABASE was interrupted are marked since the minor releases of August 2023. */
+#ifdef DATCONNLIMIT_INVALID_DB
+#define PhiInvalidDatabase(form) database_is_invalid_form(form)
+#else
+#define PhiInvalidDatabase(form) false
+#endif
+
 /* How a backend is told to read its invalidation messages. */
 #if PG_VERSION_NUM < 170000
 #define PhiSendCatchup(pid) SendProcSignal(pid, PROCSIG_CATCHUP_INTERRUPT, InvalidBackendId)

@@ -30,8 +30,12 @@ bool		phi_allow_core_dumps = false;
 bool		phi_require_approval = false;
 int			phi_approval_timeout = 3600;
 int			phi_rotation_interval = 365 * 24 * 60;
+int			phi_checkpoint_interval = 10000;
+char	   *phi_checkpoint_command = NULL;
+int			phi_audit_volume_limit = 0;
 
 static char *clinic = NULL;
+static char *audit_origin = NULL;	/* read by audit/log.sql */
 
 /* Filled from the table of suites; the values are their ids. */
 static struct config_enum_entry suites[PHI_SUITE_MAX + 1];
@@ -169,6 +173,31 @@ define_custody_settings(void)
 							PGC_SUSET, GUC_UNIT_MIN, NULL, NULL, NULL);
 }
 
+/* The audit trail. */
+static void
+define_audit_settings(void)
+{
+	/* Part of a name in signed notes: audit/note.c checks it again. */
+	DefineCustomStringVariable("phi.audit_origin",
+							   "Name of an audit log in its checkpoints, when it is opened.",
+							   "A name on the network such as ehr.example/log. Empty: made of the system identifier.",
+							   &audit_origin, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("phi.checkpoint_interval",
+							"How often new audit records get a signed checkpoint.",
+							NULL, &phi_checkpoint_interval, 10000, 100, 24 * 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	/* What it says may hold passwords, as archive_command may. */
+	DefineCustomStringVariable("phi.checkpoint_command",
+							   "Shell command that is given each checkpoint of the audit log on its standard input.",
+							   "PHI_CHECKPOINT_SIZE and PHI_DATABASE are in its environment.",
+							   &phi_checkpoint_command, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomIntVariable("phi.audit_volume_limit",
+							"Size of the audit trail of a database that the server warns of; 0 never does.",
+							NULL, &phi_audit_volume_limit, 0, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+}
+
 void
 phi_guc_init(void)
 {
@@ -177,5 +206,6 @@ phi_guc_init(void)
 	define_command_settings();
 	define_server_settings();
 	define_custody_settings();
+	define_audit_settings();
 	MarkGUCPrefixReserved("phi");
 }

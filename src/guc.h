@@ -42,6 +42,9 @@ extern bool phi_allow_core_dumps;
 extern bool phi_require_approval;
 extern int	phi_approval_timeout;
 extern int	phi_rotation_interval;
+extern int	phi_checkpoint_interval;	/* ms */
+extern char *phi_checkpoint_command;
+extern int	phi_audit_volume_limit;		/* MB; 0: none */
 
 extern void phi_guc_init(void);
 

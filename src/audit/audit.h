@@ -5,7 +5,10 @@
 #ifndef PHI_AUDIT_H
 #define PHI_AUDIT_H
 
-#define PHI_DIGEST_SIZE 32
+#include "access/htup.h"
+#include "utils/rel.h"
+
+#include "crypto/crypto.h"
 
 /*
  * What a caller knows of what happened; the rest (times, transaction, roles,
@@ -25,16 +28,20 @@ typedef struct PhiAuditRecord
 
 /*
  * Whether there is a log that can be written: the extension is installed in
- * this database, and the server is neither in recovery nor being upgraded.
+ * this database, its log was opened here, and the server is neither in recovery
+ * nor being upgraded.
  */
 extern bool phi_audit_ready(void);
 
 /*
  * Writes a record in this transaction, below the executor: no right on the log
  * is needed, and none lets anybody else write it.  ERROR when it cannot: what
- * was to be recorded is then undone with it.
+ * was to be recorded is then undone with it.  Returns the record's id.
  */
-extern void phi_audit_write(const PhiAuditRecord *record);
+extern int64 phi_audit_write(const PhiAuditRecord *record);
+
+/* For a row that was put into a table below the executor. */
+extern void phi_insert_index_entries(Relation rel, HeapTuple tuple);
 
 extern void phi_audit_init(void);
 

@@ -1,6 +1,6 @@
 /*
  * log.c
- *		Sequencing: every committed record gets a leaf of the Merkle tree.
+ *		What log.sql needs from C: the canonical form of a record.
  */
 #include "postgres.h"
 
@@ -15,11 +15,15 @@
 #include "utils/rel.h"
 #include "utils/typcache.h"
 
+#include "audit/audit.h"
+#include "audit/log.h"
 #include "audit/merkle.h"
 #include "compat.h"
 
 PG_FUNCTION_INFO_V1(phi_audit_leaf_hash);
 PG_FUNCTION_INFO_V1(phi_refuse_change);
+PG_FUNCTION_INFO_V1(phi_audit_system);
+PG_FUNCTION_INFO_V1(phi_note_audit_event);
 
 #define RECORD_VERSION 1
 
@@ -37,6 +41,37 @@ phi_refuse_change(PG_FUNCTION_ARGS)
 					RelationGetRelationName(((TriggerData *) fcinfo->context)->tg_relation)),
 			 errdetail("It is part of the audit trail, which only grows."),
 			 errhint("phi.retire_audit() removes old months of the audit log after their export.")));
+}
+
+/* phi.audit_system() returns text */
+Datum
+phi_audit_system(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(phi_audit_system_name()));
+}
+
+static char *
+text_argument(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+/* phi.note_audit_event(operation text, relation text, detail text) returns void */
+Datum
+phi_note_audit_event(PG_FUNCTION_ARGS)
+{
+	PhiAuditRecord record = {
+		.operation = text_argument(fcinfo, 0),
+		.relation = text_argument(fcinfo, 1),
+		.detail = text_argument(fcinfo, 2)
+	};
+
+	if (record.operation == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("an event must have a name")));
+	phi_audit_write(&record);
+	PG_RETURN_VOID();
 }
 
 /* The binary output functions of a record's columns, kept by the caller. */

@@ -29,8 +29,9 @@ CREATE TABLE phi.audit_log (
   new_digest        bytea,
   detail            text
 ) PARTITION BY RANGE (at);
-CREATE INDEX audit_log_xact ON phi.audit_log (xact, record_id);
 CREATE TABLE phi.audit_log_default PARTITION OF phi.audit_log DEFAULT;
+/* Of each partition, not of all: see phi.make_audit_partition. */
+CREATE INDEX audit_log_default_xact ON phi.audit_log_default (xact, record_id);
 GRANT SELECT ON phi.audit_log TO phi_auditor;
 COMMENT ON TABLE phi.audit_log IS
   'Audit records, in partitions by month (UTC): when, in which transaction, who (login, session user, current user, person), from where, for which clinic, what was done to which row. Never a value of a row: digests are keyed (docs/audit-format.md)';
@@ -50,8 +51,39 @@ CREATE TABLE phi.audit_state (
   settings     jsonb
 );
 COMMENT ON TABLE phi.audit_state IS
-  'How far the log is sequenced: every record of a transaction before "horizon" has its leaf; for the worker';
+  'How far the log is sequenced: every record of a transaction before "horizon" has its leaf. "system" says whose log it is: the one of another database is not written to';
 SELECT pg_catalog.pg_extension_config_dump('phi.audit_state', '');
+
+CREATE TRIGGER notice_open AFTER INSERT OR UPDATE OF system OR DELETE OR TRUNCATE ON phi.audit_state
+  FOR EACH STATEMENT EXECUTE FUNCTION phi.notice_change();
+ALTER TABLE phi.audit_state ENABLE ALWAYS TRIGGER notice_open;
+GRANT SELECT ON phi.audit_state TO phi_auditor;
+
+CREATE FUNCTION phi.audit_system() RETURNS text
+  AS 'MODULE_PATHNAME', 'phi_audit_system' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+REVOKE EXECUTE ON FUNCTION phi.audit_system() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phi.audit_system() TO phi_auditor;
+COMMENT ON FUNCTION phi.audit_system() IS
+  'What tells this database from its copies: the system identifier and the OID of the database';
+
+CREATE FUNCTION phi.audit_origin() RETURNS text
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT coalesce(nullif(current_setting('phi.audit_origin'), ''), 'pg_phi/' || phi.audit_system());
+END;
+REVOKE EXECUTE ON FUNCTION phi.audit_origin() FROM PUBLIC;
+COMMENT ON FUNCTION phi.audit_origin() IS 'Name of this log in its checkpoints, when it is opened; internal';
+
+/* Not by the install script: a dump brings the row along, and with it its log. */
+CREATE FUNCTION phi.open_audit() RETURNS void
+  LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  INSERT INTO phi.audit_state (system, horizon, size, frontier, origin)
+  VALUES (phi.audit_system(), '0', 0, '', phi.audit_origin()) ON CONFLICT DO NOTHING;
+END;
+REVOKE EXECUTE ON FUNCTION phi.open_audit() FROM PUBLIC;
+COMMENT ON FUNCTION phi.open_audit() IS
+  'Opens the audit log of a database that has none; internal to the functions that one begins with';
 
 CREATE TABLE phi.audit_leaf (
   first_leaf  bigint PRIMARY KEY CHECK (first_leaf >= 0),
@@ -94,8 +126,8 @@ COMMENT ON TABLE phi.audit_checkpoint IS
 SELECT pg_catalog.pg_extension_config_dump('phi.audit_checkpoint', '');
 
 CREATE TABLE phi.audit_signer (
-  key_id    int PRIMARY KEY,
-  verifier  text NOT NULL,
+  verifier  text PRIMARY KEY,
+  key_id    int NOT NULL,
   since     bigint NOT NULL
 );
 GRANT SELECT ON phi.audit_signer TO phi_auditor;
@@ -122,6 +154,50 @@ COMMENT ON FUNCTION phi.guard_audit_table(regclass) IS 'Lets nobody change or re
 SELECT phi.guard_audit_table(t::regclass)
 FROM unnest(ARRAY['phi.audit_log', 'phi.audit_log_default', 'phi.audit_leaf', 'phi.audit_node',
                   'phi.audit_checkpoint', 'phi.audit_signer']) t;
+
+/* audit/advance.c */
+CREATE FUNCTION phi.advance_audit() RETURNS boolean
+  AS 'MODULE_PATHNAME', 'phi_advance_audit' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION phi.advance_audit() FROM PUBLIC;
+COMMENT ON FUNCTION phi.advance_audit() IS
+  'What the worker does at each phi.checkpoint_interval: sequences committed records, and signs a checkpoint if there are new ones (then true)';
+
+CREATE FUNCTION phi.rebuild_audit() RETURNS void
+  AS 'MODULE_PATHNAME', 'phi_rebuild_audit' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION phi.rebuild_audit() FROM PUBLIC;
+COMMENT ON FUNCTION phi.rebuild_audit() IS
+  'Gives a leaf to every record that has none, and works out the tree from its leaves; internal to phi.resume_audit()';
+
+CREATE FUNCTION phi.sign_audit_note(note text) RETURNS text
+  AS 'MODULE_PATHNAME', 'phi_sign_audit_note' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION phi.sign_audit_note(text) FROM PUBLIC;
+COMMENT ON FUNCTION phi.sign_audit_note(text) IS
+  'The signed note of a text that ends with a newline; ERROR 55000 while there is no key to sign with; internal';
+
+CREATE FUNCTION phi.note_audit_event(operation text, relation text, detail text) RETURNS void
+  AS 'MODULE_PATHNAME', 'phi_note_audit_event' LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION phi.note_audit_event(text, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION phi.note_audit_event(text, text, text) IS
+  'Writes a record of an event; ERROR 55000 where the log is not open; internal';
+
+CREATE FUNCTION phi.resume_audit() RETURNS void
+  LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  before text := (SELECT system FROM phi.audit_state);
+BEGIN
+  PERFORM phi.open_audit();
+  LOCK TABLE phi.audit_state IN SHARE ROW EXCLUSIVE MODE;
+  PERFORM phi.rebuild_audit();
+  IF before <> phi.audit_system() THEN
+    PERFORM setval('phi.audit_record_id', greatest(nextval('phi.audit_record_id'), (SELECT max(record_id) + 64 FROM phi.audit_log)));
+    UPDATE phi.audit_state SET system = phi.audit_system(), origin = phi.audit_origin(), server_start = NULL, settings = NULL;
+  END IF;
+  PERFORM phi.note_audit_event('RESUME', NULL, 'log of ' || coalesce(before, 'no database'));
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.resume_audit() FROM PUBLIC;
+COMMENT ON FUNCTION phi.resume_audit() IS
+  'Goes on with a log that came with a dump, a template or pg_upgrade, once all of it is there; until then audited tables cannot be changed. Its checkpoints get an origin of their own. Recorded';
 
 CREATE FUNCTION phi.audit_leaf_hash(record phi.audit_log) RETURNS bytea
   AS 'MODULE_PATHNAME', 'phi_audit_leaf_hash' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;

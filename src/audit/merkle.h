@@ -11,7 +11,8 @@
 #include "crypto/crypto.h"
 
 #define PHI_HASH_SIZE	32
-#define PHI_PROOF_MAX	64		/* hashes of the longest path: one per bit of a size */
+#define PHI_PROOF_MAX	64		/* hashes of the longest path */
+#define PHI_TREE_MAX	((uint64_t) INT64_MAX)	/* leaves; more are PHI_MALFORMED */
 
 typedef struct PhiHash
 {
@@ -35,9 +36,9 @@ typedef struct PhiFrontier
 } PhiFrontier;
 
 /*
- * Adds a leaf.  For each subtree of 2^height leaves that it completes, "done"
- * is called, unless NULL, with the subtree's number among those of its height,
- * counted from 0.
+ * Adds a leaf.  For each subtree of 2^height leaves that it completes, from the
+ * leaf itself (height 0) upwards, "done" is called, unless NULL, with the
+ * subtree's number among those of its height, counted from 0.
  */
 typedef void (*PhiSubtreeDone) (int height, uint64_t index, const PhiHash *root, void *context);
 extern PhiStatus phi_merkle_append(PhiFrontier *frontier, const PhiHash *leaf,
@@ -50,6 +51,7 @@ extern PhiStatus phi_merkle_root(const PhiFrontier *frontier, PhiHash *out);
  * Proofs of RFC 6962, sections 2.1.1 and 2.1.2, in its order.  "fetch" gives the
  * root of a complete subtree: number "index" of those of 2^height leaves; what
  * it returns other than PHI_OK is returned.  PHI_MALFORMED: no such leaf or size.
+ * Of a tree and itself, and of the empty tree and any, the proof is empty.
  */
 typedef PhiStatus (*PhiSubtreeFetch) (int height, uint64_t index, PhiHash *out, void *context);
 extern PhiStatus phi_merkle_inclusion(uint64_t leaf, uint64_t size, PhiSubtreeFetch fetch, void *context,

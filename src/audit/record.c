@@ -38,6 +38,8 @@
 #include "utils/xid8.h"
 
 #include "audit/audit.h"
+#include "audit/log.h"
+#include "audit/table.h"
 #include "audit/events.h"
 #include "audit/worker.h"
 #include "compat.h"
@@ -46,6 +48,9 @@
 #include "session/session.h"
 
 #define LOG_TABLE "audit_log"
+#define STATE_TABLE "audit_state"
+#define STATE_INDEX "audit_state_pkey"
+#define STATE_SYSTEM 2
 #define RECORD_IDS "audit_record_id"
 #define IDS_AT_ONCE 64			/* the sequence's increment */
 
@@ -97,16 +102,60 @@ static RoleName login_name = {0};
 static RoleName session_name = {0};
 static RoleName acting_name = {0};
 
+/* Whether the log is open, as phi.audit_state was last seen. */
+static struct
+{
+	bool		known;
+	bool		is_open;
+}			state = {false, false};
+
 static Oid	ids_from = InvalidOid;	/* the sequence that the ids below come from */
 static int64 next_id = 0;
 static int64 ids_end = 0;
 static uint64 written = 0;		/* in this transaction */
 
+/* The log of this database in this cluster: a copy of it elsewhere is another log. */
+char *
+phi_audit_system_name(void)
+{
+	return psprintf("%llu/%u", (unsigned long long) GetSystemIdentifier(), MyDatabaseId);
+}
+
+static void
+read_state(void)
+{
+	PhiScan		scan;
+	HeapTuple	tuple;
+	bool		isnull;
+
+	state.known = true;			/* until a message says that it has changed */
+	state.is_open = false;
+	if (!phi_scan_begin(&scan, STATE_TABLE, STATE_INDEX, 0, NULL))
+		return;
+	tuple = phi_scan_next(&scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		char	   *system = TextDatumGetCString(phi_scan_column(&scan, tuple, STATE_SYSTEM, &isnull));
+
+		state.is_open = strcmp(system, phi_audit_system_name()) == 0;
+	}
+	phi_scan_end(&scan);
+}
+
+static bool
+is_open(void)
+{
+	if (!state.known)
+		read_state();
+	return state.is_open;
+}
+
 bool
 phi_audit_ready(void)
 {
 	return IsUnderPostmaster && !IsBinaryUpgrade && !RecoveryInProgress() &&
-		OidIsValid(MyDatabaseId) && IsTransactionState() && OidIsValid(phi_relation_oid(LOG_TABLE));
+		OidIsValid(MyDatabaseId) && IsTransactionState() &&
+		OidIsValid(phi_relation_oid(LOG_TABLE)) && is_open();
 }
 
 static int64
@@ -152,10 +201,12 @@ forget_names(Datum arg, int cacheid, uint32 hashvalue)
 }
 
 static void
-forget_month(Datum arg, Oid relid)
+forget_tables(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == month.log || relid == month.oid)
 		month.valid = false;
+	if (phi_concerns(relid, STATE_TABLE))
+		state.known = false;
 }
 
 /* If its only index is ours, entries can be made without an executor. */
@@ -334,9 +385,9 @@ fill_in(Datum *values, bool *nulls, TimestampTz at)
 	put_text(values, nulls, COL_CLINIC, session != NULL ? session->code : NULL);
 }
 
-/* For partitions that were given indexes of their own. */
-static void
-insert_index_entries(Relation partition, HeapTuple tuple)
+/* Whatever indexes there are. */
+void
+phi_insert_index_entries(Relation partition, HeapTuple tuple)
 {
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *result = makeNode(ResultRelInfo);
@@ -370,10 +421,10 @@ insert(Relation partition, Datum *values, bool *nulls)
 		index_close(index, NoLock);
 	}
 	else
-		insert_index_entries(partition, tuple);
+		phi_insert_index_entries(partition, tuple);
 }
 
-void
+int64
 phi_audit_write(const PhiAuditRecord *record)
 {
 	static MemoryContext context = NULL;
@@ -381,13 +432,21 @@ phi_audit_write(const PhiAuditRecord *record)
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS] = {false};
 	TimestampTz at = GetCurrentTimestamp();
+	int64		id;
 	Relation	partition;
 
 	if (context == NULL)
 		context = AllocSetContextCreate(TopMemoryContext, "pg_phi audit record", ALLOCSET_SMALL_SIZES);
+	if (!is_open())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the audit log of this database is not open"),
+				 errdetail("It came with a dump or a copy of another database."),
+				 errhint("When all of it is there, have a superuser call phi.resume_audit().")));
 	MemoryContextReset(context);	/* of what an error left behind */
 	old = MemoryContextSwitchTo(context);
 	fill_in(values, nulls, at);
+	id = DatumGetInt64(values[COL_RECORD_ID]);
 	put_text(values, nulls, COL_RELATION, record->relation);
 	put_datum(values, nulls, COL_ROW_KEY, record->row_key);
 	put_text(values, nulls, COL_OPERATION, record->operation);
@@ -403,6 +462,7 @@ phi_audit_write(const PhiAuditRecord *record)
 	written++;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(context);
+	return id;
 }
 
 /* The worker counts committed records only to know that there is something to do. */
@@ -419,8 +479,9 @@ void
 phi_audit_init(void)
 {
 	RegisterXactCallback(at_end, NULL);
-	CacheRegisterRelcacheCallback(forget_month, (Datum) 0);
+	CacheRegisterRelcacheCallback(forget_tables, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, forget_names, (Datum) 0);
+	phi_audited_tables_init();
 	phi_audit_worker_init();
 	phi_events_init();
 }

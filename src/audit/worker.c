@@ -1,17 +1,227 @@
 /*
  * worker.c
- *		The background process that sequences the audit log.
+ *		The background process that looks after the audit log of a database.
+ *
+ * Nothing that it does holds a lock that a writer waits for.  A chore that fails
+ * is rolled back alone, and reported to the launcher, who has it tried again.
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/lock.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "audit/advance.h"
+#include "audit/audit.h"
+#include "audit/chores.h"
+#include "audit/launcher.h"
+#include "audit/wake.h"
 #include "audit/worker.h"
+#include "keys/scan.h"
+#include "rekey/worker.h"
+
+#define LOCK_TIMEOUT "2s"
+#define RESTART_AFTER 5			/* s, when the launcher ended */
+
+static PhiAuditOrder order;
+static uint32 again = 0;		/* chores that are not finished */
+
+static void
+begin(void)
+{
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+commit(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/* A question to the database: yes, or no (or NULL). */
+static bool
+ask(const char *question, bool argument)
+{
+	Oid			types[] = {BOOLOID};
+	Datum		values[] = {BoolGetDatum(argument)};
+	bool		isnull;
+	Datum		answer;
+
+	SPI_connect();
+	if (SPI_execute_with_args(question, 1, types, values, NULL, false, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "a question of the audit worker failed");
+	answer = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	SPI_finish();
+	return !isnull && DatumGetBool(answer);
+}
+
+/* Does a chore in a transaction of its own; false when it failed. */
+static bool
+attempt(void (*chore) (void))
+{
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		begin();
+		chore();
+		commit();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(TopMemoryContext);
+		EmitErrorReport();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	return done;
+}
+
+static void
+make_partitions(void)
+{
+	bool		thorough = (order.chores & PHI_BIT(PHI_CHORE_CAPACITY)) != 0;
+
+	if (!ask("SELECT phi.make_audit_partitions($1)", thorough))
+		again |= PHI_BIT(PHI_CHORE_PARTITIONS);
+}
+
+static void
+advance(void)
+{
+	bool		pending;
+
+	if (phi_audit_advance(&pending))
+		ForceSyncCommit();
+	/* Nobody tells when a prepared transaction is committed. */
+	if (pending || ask("SELECT $1 AND EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())", true))
+		again |= PHI_BIT(PHI_CHORE_PASS);
+}
+
+static bool
+pass(void)
+{
+	return attempt(phi_note_server) && attempt(advance);
+}
+
+static bool
+partitions(void)
+{
+	return attempt(make_partitions);
+}
+
+/* In this order. */
+static void
+do_chores(void)
+{
+	static const struct
+	{
+		PhiChore	chore;
+		bool		(*run) (void);
+	}			chores[] = {
+		{PHI_CHORE_PARTITIONS, partitions},
+		{PHI_CHORE_PASS, pass},
+	};
+	uint32		failed = 0;
+
+	for (int i = 0; i < (int) lengthof(chores); i++)
+	{
+		uint32		bit = PHI_BIT(chores[i].chore);
+
+		if ((order.chores & bit) != 0 && !chores[i].run())
+			failed |= bit;
+	}
+	phi_audit_report(&order, failed, again, true);
+}
+
+static void
+become_owner(Oid log)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(log));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "table phi.audit_log is missing");
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
+}
+
+/*
+ * Whether there is an open log to look after.  One worker does it at a time: the
+ * launcher that started another may have ended.
+ */
+static bool
+enter(void)
+{
+	Oid			log;
+	LOCKTAG		tag;
+
+	begin();
+	log = phi_audit_ready() ? phi_relation_oid("audit_log") : InvalidOid;
+	if (OidIsValid(log))
+		become_owner(log);
+	commit();
+	if (!OidIsValid(log))
+		return false;
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, log, InvalidOid, 0);
+	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+	{
+		again = order.chores;
+		return false;
+	}
+	return true;
+}
 
 void
-phi_audit_note_written(uint64 records)
+phi_audit_worker_main(Datum arg)
 {
+	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid, 0);
+	phi_remember_settings();
+	phi_settle_worker();
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_type, PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	if (enter())
+		do_chores();
+	else
+		phi_audit_report(&order, 0, again, false);
 }
 
 void
 phi_audit_worker_init(void)
 {
+	BackgroundWorker worker = {0};
+
+	phi_wake_init();
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = RESTART_AFTER;
+	strlcpy(worker.bgw_library_name, "pg_phi", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "phi_audit_launcher_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "pg_phi audit launcher", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "pg_phi audit launcher", BGW_MAXLEN);
+	if (!IsBinaryUpgrade)
+		RegisterBackgroundWorker(&worker);
 }

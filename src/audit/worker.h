@@ -1,6 +1,6 @@
 /*
  * worker.h
- *		The background process that sequences the audit log.
+ *		The background processes of the audit trail.
  */
 #ifndef PHI_AUDIT_WORKER_H
 #define PHI_AUDIT_WORKER_H

@@ -81,9 +81,10 @@ extern const PhiSuite *phi_suite_by_id(unsigned id);
 typedef struct PhiSecret
 {
 	uint64_t	serial;			/* never reused in this process */
-	uint32_t	derived;		/* bit i: suite_key[i] is there; bit 0: prf_key */
+	uint32_t	derived;		/* which of the keys below are there */
 	uint8_t		material[PHI_SECRET_SIZE];
 	uint8_t		prf_key[16];
+	uint8_t		digest_key[32];
 	uint8_t		suite_key[PHI_SUITE_MAX][PHI_KEY_MAX];	/* [id - 1] */
 } PhiSecret;
 
@@ -137,6 +138,12 @@ extern PhiStatus phi_open(const PhiSuite *suite, PhiSecret *secret,
  */
 extern PhiStatus phi_prf64(PhiSecret *secret, PhiSpan data, uint64_t *out);
 
+/*
+ * Keyed BLAKE2b-256 of "data" under a key derived from "secret".
+ */
+#define PHI_DIGEST_SIZE	32
+extern PhiStatus phi_digest(PhiSecret *secret, PhiSpan data, uint8_t *out);
+
 /* Nonces come from a pool; keys straight from the generator. */
 extern PhiStatus phi_random_nonce(uint8_t *out, size_t len);
 extern PhiStatus phi_random_key(uint8_t *out, size_t len);
@@ -173,6 +180,19 @@ extern PhiStatus phi_box_keypair(uint8_t *public_key, uint8_t *secret_key);
 extern PhiStatus phi_box_seal(const uint8_t *public_key, PhiSpan plain, uint8_t *box);
 extern PhiStatus phi_box_open(const uint8_t *public_key, const uint8_t *secret_key,
 							  PhiSpan box, uint8_t *plain);
+
+/*
+ * Ed25519 (RFC 8032).  The key pair is derived from the secret, so that neither
+ * needs storing: phi_sign_key tells the public one.  phi_sign_check is strict:
+ * no second form of a signature, and no key of small order, is accepted;
+ * PHI_AUTH otherwise.
+ */
+#define PHI_SIGN_KEY	32
+#define PHI_SIGNATURE	64
+extern PhiStatus phi_sign_key(const PhiSecret *secret, uint8_t *public_key);
+extern PhiStatus phi_sign(const PhiSecret *secret, PhiSpan data, uint8_t *signature);
+extern PhiStatus phi_sign_check(const uint8_t *public_key, PhiSpan data,
+								const uint8_t *signature);
 
 /*
  * RFC 4648 base64 with padding, and hexadecimal.  Decoding is strict: no white

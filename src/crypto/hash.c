@@ -4,7 +4,7 @@
  */
 #include <sodium.h>
 
-#include "crypto/crypto.h"
+#include "crypto.h"
 
 PhiStatus
 phi_sha256(const PhiSpan *parts, int n, uint8_t *out)

@@ -85,6 +85,15 @@ extern const PhiSuite phi_xaes_suite;
 extern const PhiSuite phi_camellia_suite;
 extern const PhiSuite phi_xchacha_suite;
 
+/*
+ * A subkey of "len" bytes: libsodium's crypto_kdf under an id of its own for
+ * each use.  The ids and the context are part of the stored format.
+ */
+#define PHI_SUBKEY_PRF		100
+#define PHI_SUBKEY_DIGEST	101
+#define PHI_SUBKEY_SIGN		102
+extern PhiStatus phi_subkey(const PhiSecret *secret, uint64_t id, uint8_t *key, size_t len);
+
 extern PhiStatus phi_xaes_init(void);
 extern PhiStatus phi_camellia_init(void);
 extern PhiStatus phi_random_init(void);

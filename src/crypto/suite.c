@@ -9,11 +9,13 @@
 
 /*
  * A secret is never a suite's key itself: each use has a subkey under an id of
- * its own, which is the suite's id for suites.  Ids and context are part of the
- * stored format.
+ * its own, which is the suite's id for suites.
  */
 #define DERIVE_CONTEXT	"pg_phi_1"
-#define DERIVE_PRF		100
+
+/* Bits of PhiSecret.derived; a suite's bit is its id. */
+#define DERIVED_PRF		0
+#define DERIVED_DIGEST	31
 
 _Static_assert(sizeof(DERIVE_CONTEXT) - 1 == crypto_kdf_CONTEXTBYTES,
 			   "the context is of eight bytes");
@@ -23,6 +25,7 @@ _Static_assert(PHI_KEY_MAX <= crypto_kdf_BYTES_MAX,
 			   "every suite's key can be derived");
 _Static_assert(sizeof(((PhiSecret *) 0)->prf_key) == crypto_shorthash_KEYBYTES,
 			   "the PRF key is SipHash's");
+_Static_assert(PHI_SUITE_MAX < DERIVED_DIGEST, "no two keys share a bit");
 
 /* suites[id - 1] */
 static const PhiSuite *const suites[PHI_SUITE_MAX] = {
@@ -38,23 +41,34 @@ phi_suite_by_id(unsigned id)
 }
 
 /*
- * Derives the key of "bit" unless it is there.  Zero material is refused: it is
- * what a secret has that was not filled, was freed, or was wiped while somebody
- * kept a pointer to it, and to encrypt under it would be to encrypt under a key
- * that everybody knows.
+ * Zero material is refused: it is what a secret has that was not filled, was
+ * freed, or was wiped while somebody kept a pointer to it, and to encrypt under
+ * it would be to encrypt under a key that everybody knows.
  */
-static PhiStatus
-derive(PhiSecret *secret, unsigned bit, uint64_t id, uint8_t *key, size_t len)
+PhiStatus
+phi_subkey(const PhiSecret *secret, uint64_t id, uint8_t *key, size_t len)
 {
-	if (secret->derived & (1U << bit))
-		return PHI_OK;
-	if (sodium_is_zero(secret->material, PHI_SECRET_SIZE))
+	if (secret == NULL || sodium_is_zero(secret->material, PHI_SECRET_SIZE))
 		return PHI_MALFORMED;
 	if (crypto_kdf_derive_from_key(key, len, id, DERIVE_CONTEXT,
 								   secret->material) != 0)
 		return PHI_LIBRARY;
-	secret->derived |= 1U << bit;
 	return PHI_OK;
+}
+
+/* Derives the key of "bit" unless it is there. */
+static PhiStatus
+derive(PhiSecret *secret, unsigned bit, uint64_t id, uint8_t *key, size_t len)
+{
+	PhiStatus	status = PHI_OK;
+
+	if ((secret->derived & (1U << bit)) == 0)
+	{
+		status = phi_subkey(secret, id, key, len);
+		if (status == PHI_OK)
+			secret->derived |= 1U << bit;
+	}
+	return status;
 }
 
 /* No suite: what a stored envelope named does not exist. */
@@ -100,7 +114,7 @@ phi_prf64(PhiSecret *secret, PhiSpan data, uint64_t *out)
 
 	if (secret == NULL)
 		return PHI_MALFORMED;
-	status = derive(secret, 0, DERIVE_PRF, secret->prf_key,
+	status = derive(secret, DERIVED_PRF, PHI_SUBKEY_PRF, secret->prf_key,
 					sizeof(secret->prf_key));
 	if (status != PHI_OK)
 		return status;
@@ -111,6 +125,23 @@ phi_prf64(PhiSecret *secret, PhiSpan data, uint64_t *out)
 	*out = 0;
 	for (int i = 7; i >= 0; i--)
 		*out = *out << 8 | hash[i];
+	return PHI_OK;
+}
+
+PhiStatus
+phi_digest(PhiSecret *secret, PhiSpan data, uint8_t *out)
+{
+	PhiStatus	status;
+
+	if (secret == NULL)
+		return PHI_MALFORMED;
+	status = derive(secret, DERIVED_DIGEST, PHI_SUBKEY_DIGEST, secret->digest_key,
+					sizeof(secret->digest_key));
+	if (status != PHI_OK)
+		return status;
+	if (crypto_generichash(out, PHI_DIGEST_SIZE, data.ptr, data.len,
+						   secret->digest_key, sizeof(secret->digest_key)) != 0)
+		return PHI_LIBRARY;
 	return PHI_OK;
 }
 

@@ -43,7 +43,8 @@ decoded(int result, uint8_t *out, size_t room, size_t *used)
 {
 	if (result == 0)
 		return PHI_OK;
-	phi_memory_wipe(out, room);
+	if (room > 0)
+		sodium_memzero(out, room);
 	*used = 0;
 	return PHI_MALFORMED;
 }

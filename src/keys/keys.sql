@@ -100,11 +100,17 @@ REVOKE EXECUTE ON FUNCTION phi.wrap_new_key(int, int, smallint, int) FROM PUBLIC
 COMMENT ON FUNCTION phi.wrap_new_key(int, int, smallint, int) IS
   'Makes a key of 256 random bits that exists only wrapped, bound to the row that the arguments form; for phi.add_key';
 
+/* The audit log makes keys when it needs them, which shall not shift the others. */
+CREATE SEQUENCE phi.audit_key_id INCREMENT BY -1;
+COMMENT ON SEQUENCE phi.audit_key_id IS 'Numbers of the audit log''s keys: negative';
+SELECT pg_catalog.pg_extension_config_dump('phi.audit_key_id', '');
+
 CREATE FUNCTION phi.add_key(clinic_id int, class smallint, version int, reason text) RETURNS int
   LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
   WITH id AS MATERIALIZED (
-    SELECT nextval('phi.data_key_key_id_seq')::int AS key_id
+    SELECT (CASE WHEN add_key.class < -1 THEN nextval('phi.audit_key_id')
+                 ELSE nextval('phi.data_key_key_id_seq') END)::int AS key_id
   ), key AS (
     INSERT INTO phi.data_key (key_id, clinic_id, class, version, suite, master_key, wrapped)
     SELECT id.key_id, add_key.clinic_id, add_key.class, add_key.version, w.suite, w.master_key, w.wrapped
@@ -118,6 +124,15 @@ END;
 REVOKE EXECUTE ON FUNCTION phi.add_key(int, smallint, int, text) FROM PUBLIC;
 COMMENT ON FUNCTION phi.add_key(int, smallint, int, text) IS
   'Adds an active key and its event; internal to the custodian''s functions';
+
+CREATE FUNCTION phi.add_signing_key() RETURNS void
+  LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT phi.add_key(0, (-3)::smallint, coalesce(max(k.version), 0) + 1, 'signs the audit log')
+  FROM phi.data_key k WHERE k.clinic_id = 0 AND k.class = -3 HAVING count(*) FILTER (WHERE k.state = 'active') = 0;
+END;
+REVOKE EXECUTE ON FUNCTION phi.add_signing_key() FROM PUBLIC;
+COMMENT ON FUNCTION phi.add_signing_key() IS 'Adds the key that checkpoints of the audit log are signed with, unless there is one; internal';
 
 /* All at once: each change of the table makes every backend forget its keys. */
 CREATE FUNCTION phi.move_keys(key_ids int[], to_state text, reason text) RETURNS void
@@ -193,6 +208,7 @@ BEGIN
       ERRCODE = 'null_value_not_allowed',
       MESSAGE = 'code and name of a clinic must not be null';
   END IF;
+  PERFORM phi.open_audit();
   INSERT INTO phi.clinic (code, name) VALUES (code, name)
   ON CONFLICT ON CONSTRAINT clinic_code_key DO NOTHING RETURNING clinic_id INTO new_id;
   IF new_id IS NULL THEN
@@ -201,6 +217,11 @@ BEGIN
       MESSAGE = format('clinic "%s" already exists', code);
   END IF;
   PERFORM phi.add_key(new_id, class::smallint, 1, 'clinic created') FROM generate_series(-1, 4) class;
+  PERFORM phi.add_signing_key();
+  /* Where tables are audited. */
+  IF EXISTS (SELECT FROM phi.data_key k WHERE (k.clinic_id, k.class) = (0, -2)) THEN
+    PERFORM phi.add_key(new_id, -2::smallint, 1, 'clinic created');
+  END IF;
   RETURN new_id;
 EXCEPTION WHEN check_violation THEN
   RAISE EXCEPTION USING
@@ -211,7 +232,7 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.create_clinic(text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.create_clinic(text, text) TO phi_custodian;
 COMMENT ON FUNCTION phi.create_clinic(text, text) IS
-  'Makes a clinic with a data key per class and a search key, and returns its id; ERROR 42710 when the code is taken';
+  'Makes a clinic with a data key per class, a search key, and one for the audit log''s digests where tables are audited, and returns its id; ERROR 42710 when the code is taken';
 
 CREATE FUNCTION phi.rotate_key(clinic text, class text) RETURNS int
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

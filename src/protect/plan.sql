@@ -38,6 +38,8 @@ BEGIN ATOMIC
     (n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast', 'phi')
      OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = relation AND d.deptype = 'e'),
      'the table belongs to the system or to an extension'),
+    (EXISTS (SELECT FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid WHERE t.tgrelid = relation AND f.prosrc = 'phi_audit_change' AND t.tgnargs > 0),
+     'a history of the table is kept, which would keep what is there now as it is: end it with phi.audit(), drop the history table, and begin another one afterwards'),
     (EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = relation), 'a subscription writes to the table, which has no clinic: drop it from the subscription'),
     (c.relkind = 'r' AND NOT EXISTS (
        SELECT FROM pg_index i WHERE i.indrelid = relation AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL

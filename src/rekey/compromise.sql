@@ -143,7 +143,7 @@ DECLARE
   k phi.data_key;
 BEGIN
   SELECT * INTO k FROM phi.data_key d WHERE d.key_id = r.key_id;
-  IF k.class < 0 AND k.state = 'active' THEN
+  IF k.class = -1 AND k.state = 'active' THEN
     PERFORM phi.replace_search_keys(ARRAY[k.clinic_id], 'compromised', why);
   ELSE
     PERFORM phi.replace_compromised(ARRAY[r.key_id], why);
@@ -201,15 +201,17 @@ AS $$
 DECLARE
   why text := 'master key compromised: ' || r.reason;
   clinics int[] := ARRAY(SELECT k.clinic_id FROM phi.data_key k
-                         WHERE k.key_id <= r.last_key AND k.class < 0 AND k.state = 'active');
+                         WHERE k.key_id <= r.last_key AND k.class = -1 AND k.state = 'active');
 BEGIN
   IF clinics <> '{}' THEN
     PERFORM phi.replace_search_keys(clinics, 'compromised', why);
   END IF;
   PERFORM phi.move_keys(ARRAY(SELECT k.key_id FROM phi.data_key k
-                              WHERE k.key_id <= r.last_key AND k.class < 0 AND k.state = 'retired'), 'compromised', why);
+                              WHERE k.key_id <= r.last_key AND k.class = -1 AND k.state = 'retired'), 'compromised', why);
+  PERFORM phi.replace_compromised(ARRAY(SELECT k.key_id FROM phi.data_key k WHERE k.class < -1 AND k.created_at < r.opened_at
+                                          AND k.state IN ('active', 'retired')), why);
   UPDATE phi.compromise_report c
-  SET keys = ARRAY(SELECT k.key_id FROM phi.data_key k WHERE k.key_id <= r.last_key AND k.state = 'compromised' ORDER BY 1)
+  SET keys = ARRAY(SELECT k.key_id FROM phi.data_key k WHERE k.key_id <= r.last_key AND k.class >= -1 AND k.state = 'compromised' ORDER BY 1)
   WHERE c.report_id = r.report_id;
   RAISE NOTICE 'report %: % clinics have new search keys', r.report_id, cardinality(clinics);
   RETURN 'expose';
@@ -225,6 +227,8 @@ DECLARE
   places jsonb;
   total bigint;
   with_data boolean := EXISTS (SELECT FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(r.keys)) AND k.class >= 0);
+  /* What a key of the audit log has made is checked with it, so it stays. */
+  of_audit boolean := (SELECT k.class < -1 FROM phi.data_key k WHERE k.key_id = r.key_id);
 BEGIN
   IF with_data THEN
     SELECT jsonb_agg(jsonb_build_object('relation', v.relation::text, 'oid', v.relation::oid::bigint, 'column', v.column, 'values', v.n)
@@ -235,13 +239,13 @@ BEGIN
   UPDATE phi.compromise_report c SET exposed = jsonb_build_object(
     'values', coalesce(total, 0),
     'places', coalesce(places, '[]'),
-    'indexes', CASE WHEN EXISTS (SELECT FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(r.keys)) AND k.class < 0)
+    'indexes', CASE WHEN EXISTS (SELECT FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(r.keys)) AND k.class = -1)
                  THEN (SELECT coalesce(jsonb_agg(s.index::regclass::text), '[]') FROM phi.search_indexes() s) ELSE '[]' END,
     'first_use', (SELECT min(k.created_at) FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(r.keys))),
     'last_use', (SELECT max(e.at) FROM phi.key_event e WHERE e.key_id IN (SELECT unnest(r.keys)) AND e.from_state = 'active'))
   WHERE c.report_id = r.report_id;
   RAISE NOTICE 'report %: % values are exposed', r.report_id, coalesce(total, 0);
-  RETURN CASE WHEN with_data THEN 'rekey' ELSE 'destroy' END;
+  RETURN CASE WHEN with_data THEN 'rekey' WHEN of_audit THEN 'report' ELSE 'destroy' END;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.compromise_expose(phi.compromise_report) FROM PUBLIC;
 COMMENT ON FUNCTION phi.compromise_expose(phi.compromise_report) IS
@@ -328,7 +332,7 @@ CREATE FUNCTION phi.compromise_finish(r phi.compromise_report) RETURNS text
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  left_over int := (SELECT count(*) FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(r.keys)) AND k.state <> 'destroyed');
+  left_over int := (SELECT count(*) FROM phi.data_key k WHERE k.key_id IN (SELECT unnest(r.keys)) AND k.class >= -1 AND k.state <> 'destroyed');
   failures bigint := (SELECT count(*) FROM phi.rekey_failure f WHERE f.job = r.jobs[cardinality(r.jobs)]);
 BEGIN
   IF left_over = 0 THEN

@@ -198,6 +198,13 @@ BEGIN
       MESSAGE = format('key %s does not exist', key_id),
       HINT = 'The view phi.keys lists the keys.';
   END IF;
+  IF (SELECT k.class FROM phi.data_key k WHERE k.key_id = destroy_key.key_id) < -1 THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'wrong_object_type',
+      MESSAGE = format('key %s is one of the audit log', key_id),
+      DETAIL = 'What it has signed or digested is checked with it.',
+      HINT = 'Digest keys of a clinic are destroyed with phi.shred_clinic().';
+  END IF;
   PERFORM phi.require_destroyable(ARRAY[key_id]);
   IF NOT phi.cleared('destroy_key', jsonb_build_object('key_id', key_id, 'shred', shred)) THEN
     RETURN NULL;

@@ -197,8 +197,8 @@ BEGIN
       HINT = 'The view phi.keys lists the keys.';
   ELSIF found.class < 0 THEN
     RAISE EXCEPTION USING
-      ERRCODE = 'wrong_object_type', MESSAGE = format('key %s is a search key', key_id),
-      HINT = 'Search keys encrypt no values; phi.rotate_search_key() replaces one.';
+      ERRCODE = 'wrong_object_type', MESSAGE = format('key %s is a key of class %s', key_id, phi.class_name(found.class)),
+      HINT = 'It encrypts no values; phi.rotate_search_key(), phi.rotate_digest_key() or phi.rotate_signing_key() replaces it.';
   ELSIF found.state = 'destroyed' THEN
     RAISE EXCEPTION USING
       ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('key %s is destroyed', key_id);

@@ -119,7 +119,11 @@ BEGIN ATOMIC
     (SELECT string_agg(phi.plain(format('  %s column %I: %s', p ->> 'relation', p ->> 'column', p ->> 'values')), E'\n')
      FROM jsonb_array_elements(r.exposed -> 'places') p),
     (SELECT format('  equality of values in indexes, by 32 bits each: %s', string_agg(phi.plain(i), ', '))
-     FROM jsonb_array_elements_text(r.exposed -> 'indexes') i HAVING count(*) > 0));
+     FROM jsonb_array_elements_text(r.exposed -> 'indexes') i HAVING count(*) > 0),
+    (SELECT '  checkpoints of the audit log: those that were exported before the leak prove what was before, later ones of this key nothing'
+     FROM phi.data_key k WHERE (r.master OR k.key_id = r.key_id) AND k.class = -3 AND k.state = 'compromised' LIMIT 1),
+    (SELECT '  digests in the audit log: who guesses a whole row can see that he is right'
+     FROM phi.data_key k WHERE (r.master OR k.key_id = r.key_id) AND k.class = -2 AND k.state = 'compromised' LIMIT 1));
 END;
 REVOKE EXECUTE ON FUNCTION phi.report_exposed(phi.compromise_report) FROM PUBLIC;
 COMMENT ON FUNCTION phi.report_exposed(phi.compromise_report) IS 'What the compromised keys encrypted, for a report; internal';

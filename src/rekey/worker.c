@@ -415,9 +415,8 @@ run_job(int32 number, bool leads)
 		work_pass(&job, false);
 }
 
-/* Settings that a database or role may have for its sessions are not for us. */
-static void
-settle(void)
+void
+phi_settle_worker(void)
 {
 	static const char *const settings[][2] = {
 		{"role", "none"},
@@ -449,7 +448,7 @@ phi_rekey_main(Datum job)
 	BackgroundWorkerInitializeConnectionByOid(order.database, order.owner, 0);
 	phi_default_search_path = MemoryContextStrdup(TopMemoryContext,
 												  GetConfigOption("search_path", false, false));
-	settle();
+	phi_settle_worker();
 	PG_TRY();
 	{
 		run_job(DatumGetInt32(job), order.leads);

@@ -26,12 +26,12 @@ BEGIN
                         THEN '%I = (SELECT phi.current_clinic()::%s)'
                         ELSE '%I = (SELECT c::%s FROM phi.current_clinic() c WHERE c::%2$s::text = c)'
                       END, clinic_column, column_type);
-  /* Rows of a partition can be reached without its parent. */
+  /* Rows of a partition, and old versions of rows, can be reached without the table. */
   FOR member IN
     WITH RECURSIVE tree (oid) AS (
       SELECT relation::oid UNION
       SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
-    ) SELECT tree.oid FROM tree
+    ) SELECT tree.oid FROM tree UNION ALL SELECT h.history FROM phi.history_of(relation) h WHERE h.history IS NOT NULL
   LOOP
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', member);
     /* Without a permissive policy no row is seen; with another, no other clinic''s. */
@@ -65,7 +65,7 @@ BEGIN
     WITH RECURSIVE tree (oid) AS (
       SELECT relation::oid UNION
       SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
-    ) SELECT tree.oid FROM tree
+    ) SELECT tree.oid FROM tree UNION ALL SELECT h.history FROM phi.history_of(relation) h WHERE h.history IS NOT NULL
   LOOP
     FOR policy IN SELECT polname FROM pg_policy
       WHERE polrelid = member AND polname IN ('phi_clinic', 'phi_isolation')

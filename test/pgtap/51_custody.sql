@@ -47,7 +47,7 @@ SELECT is(count(*), 0::bigint, 'nothing wrapped is as it was') FROM t.before b J
 SELECT is(string_agg(format('%s %s %s', newest, keys = unwrapped, needed), ', ' ORDER BY master_key), 'f t f, t t t', 'the old one is not needed') FROM phi.check_master_key();
 SELECT is(t.run('t_app_a', 'a', 'SELECT name::text FROM t.patient WHERE n = 7'), 'Sato 7', 'values read as before');
 SELECT is(t.run('t_app_a', 'a', 'INSERT INTO t.patient VALUES (21, ''Sato 21'')', 'SELECT name::text FROM t.patient WHERE n = 21'), 'Sato 21', 'and are written');
-SELECT is((SELECT concat_ws(' ', from_keys[1] < to_key, keys, actor) FROM phi.master_key_events), 't 19 t_keeper', 'the rotation is on record');
+SELECT is((SELECT concat_ws(' ', from_keys[1] < to_key, keys, actor) FROM phi.master_key_events), 't 20 t_keeper', 'the rotation is on record');
 UPDATE phi.data_key SET version = 9 WHERE key_id = :identity;
 SELECT is(unwrapped, keys - 1, 'a key that does not unwrap shows') FROM phi.check_master_key() WHERE needed;
 SELECT throws_like('SELECT phi.rotate_master_key()', format('key %s could not be unwrapped', :identity), 'and is not passed over');

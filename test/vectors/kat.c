@@ -1,12 +1,8 @@
 /*
  * kat.c
- *		Known-answer tests of src/crypto, without a server; prints TAP.
+ *		Known-answer tests of src/crypto and of plain C in src/audit, without a server; prints TAP.
  *
- * Run them with the script "run" beside this file, which does
- *
- *		cc -std=gnu99 -O2 -I src/crypto -o kat test/vectors/kat*.c \
- *			src/crypto/[a-z]*.c -lcrypto -lsodium -lgfshare
- *		./kat test/vectors/wycheproof.txt
+ * Run them with the script "run" beside this file.
  */
 #include "kat.h"
 
@@ -130,9 +126,9 @@ check_vector(const Vector *v)
 int
 main(int argc, char **argv)
 {
-	if (argc != 2)
+	if (argc != 3)
 	{
-		fprintf(stderr, "usage: %s wycheproof.txt\n", argv[0]);
+		fprintf(stderr, "usage: %s wycheproof.txt wycheproof_ed25519.txt\n", argv[0]);
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -144,6 +140,9 @@ main(int argc, char **argv)
 	test_random();
 	test_text();
 	test_shares();
+	test_sign(argv[2]);
+	test_merkle();
+	test_notes();
 	test_secrets();
 	printf("1..%d\n", tests);
 	return failures == 0 ? 0 : 1;

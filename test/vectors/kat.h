@@ -5,6 +5,8 @@
 #ifndef PHI_KAT_H
 #define PHI_KAT_H
 
+#include <stdio.h>
+
 #include "internal.h"
 
 /* One TAP line. */
@@ -21,6 +23,9 @@ extern void fill(uint8_t *out, size_t len, unsigned seed);
 /* A serial that no other test uses. */
 extern uint64_t new_serial(void);
 
+/* To the first case of a file that begins with lines of "#". */
+extern void skip_comments(FILE *f);
+
 extern bool all_zero(const uint8_t *data, size_t len);
 
 /* The libraries behind AES-GCM: a name, and the phi_gcm_short that forces it. */
@@ -32,6 +37,17 @@ typedef struct Library
 
 #define LIBRARIES 2
 extern const Library libraries[LIBRARIES];
+
+/*
+ * A signed tree head of sum.golang.org with the proof of one of its leaves, from
+ * transparency-dev/incubator, cmd/tlog-verify/testdata: what others published.
+ */
+extern const char sumdb_key[];
+extern const char sumdb_note[];
+extern const char sumdb_leaf[];
+extern const uint64_t sumdb_index;
+#define SUMDB_PROOF 26
+extern const char *const sumdb_proof[SUMDB_PROOF];
 
 /* A published vector: everything in hex; ct is without the tag. */
 typedef struct Vector
@@ -57,5 +73,8 @@ extern void test_random(void);
 extern void test_secrets(void);
 extern void test_text(void);
 extern void test_shares(void);
+extern void test_sign(const char *file);
+extern void test_merkle(void);
+extern void test_notes(void);
 
 #endif							/* PHI_KAT_H */

@@ -7,12 +7,14 @@
 #include <string.h>
 
 #define SECRETS		200			/* more than three chunks */
+#define DERIVED_ALL	0x8000000f	/* PRF, three suites, digest */
 
 static bool
 secret_zeroed(const PhiSecret *s)
 {
 	return s->derived == 0 && all_zero(s->material, sizeof(s->material)) &&
 		all_zero(s->prf_key, sizeof(s->prf_key)) &&
+		all_zero(s->digest_key, sizeof(s->digest_key)) &&
 		all_zero(s->suite_key[0], sizeof(s->suite_key));
 }
 
@@ -22,12 +24,14 @@ secret_use(PhiSecret *s)
 {
 	uint8_t		nonce[PHI_NONCE_MAX] = {0};
 	uint8_t		tag[PHI_TAG_MAX];
+	uint8_t		digest[PHI_DIGEST_SIZE];
 	uint64_t	hash;
 
 	fill(s->material, sizeof(s->material), (unsigned) s->serial);
 	for (unsigned id = 1; id <= PHI_SUITE_MAX; id++)
 		phi_seal(phi_suite_by_id(id), s, nonce, (PhiSpan) {NULL, 0}, NULL, 0, tag);
 	phi_prf64(s, (PhiSpan) {NULL, 0}, &hash);
+	phi_digest(s, (PhiSpan) {NULL, 0}, digest);
 }
 
 static void
@@ -44,7 +48,7 @@ test_arena(PhiSecret **s)
 			(uintptr_t) s[i] % 8 == 0 && secret_zeroed(s[i]);
 		last = s[i]->serial;
 		secret_use(s[i]);
-		good = good && s[i]->derived == 0xf;
+		good = good && s[i]->derived == DERIVED_ALL;
 	}
 	ok(good, "secrets begin zeroed, with growing serials");
 
@@ -58,7 +62,7 @@ test_arena(PhiSecret **s)
 	secret_use(again);
 	phi_secret_free(NULL);
 	phi_secret_free((PhiSecret *) ((char *) again + 1));
-	ok(again->derived == 0xf, "what is no secret is not freed");
+	ok(again->derived == DERIVED_ALL, "what is no secret is not freed");
 }
 
 /* The tag of an empty message under the derived key. */
@@ -175,6 +179,7 @@ test_wipe(PhiSecret **s)
 	uint8_t		nonce[PHI_NONCE_MAX] = {0};
 	uint8_t		byte = 5;
 	uint8_t		tag[PHI_TAG_MAX];
+	uint8_t		digest[PHI_DIGEST_SIZE];
 	uint64_t	serial = s[7]->serial;
 	uint64_t	hash;
 	PhiSpan		none = {NULL, 0};
@@ -190,12 +195,13 @@ test_wipe(PhiSecret **s)
 				tag) == PHI_MALFORMED &&
 	   phi_open(phi_suite_by_id(2), s[7], nonce, none, &byte, 1, tag,
 				&byte) == PHI_MALFORMED &&
-	   phi_prf64(s[7], none, &hash) == PHI_MALFORMED && byte == 5,
+	   phi_prf64(s[7], none, &hash) == PHI_MALFORMED &&
+	   phi_digest(s[7], none, digest) == PHI_MALFORMED && byte == 5,
 	   "a wiped secret is no key");
 	phi_secret_free(s[7]);
 	fresh = phi_secret_new();
 	secret_use(fresh);
-	ok(fresh->derived == 0xf && fresh->serial > serial, "a new one can be made");
+	ok(fresh->derived == DERIVED_ALL && fresh->serial > serial, "a new one can be made");
 	for (int i = 0; i < SECRETS; i++)
 		reused = reused || s[i] == fresh;
 	ok(reused, "it has the place of a wiped one");

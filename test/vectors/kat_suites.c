@@ -76,6 +76,11 @@ static const char *const suite_keys[PHI_SUITE_MAX] = {
 	"39d96ea84bac95fb008ab526c03ebd4e50f65219f4d965e22c5c17e3181a5096",
 };
 static const char *const prf_key = "41cb85f38a0e86d119a7f54b0828754d";
+/* Of the same secret: no bytes, and "abc", by hashlib.blake2b with the derived key. */
+static const char *const digests[2] = {
+	"1b3f71575da74daf40747d7061beedcb6b8b1cf715b0c69af1c2e4eade92cb7b",
+	"c97f9ba738061ec2a341c8024d071521fcf5290ae7191dd6201263b691df4bde",
+};
 static const char *const fingerprint = "51ac1878a94f4d81";
 
 /* libsodium's HMAC-SHA-256: an opinion of its own on the tag of suite 2. */
@@ -161,6 +166,13 @@ test_derivation(void)
 	ok(phi_prf64(secret, none, &hash) == PHI_OK &&
 	   memcmp(secret->prf_key, key, 16) == 0, "derived key of the PRF");
 	ok(secret->derived == 0xf, "derived keys are noted");
+	for (int i = 0; i < 2; i++)
+	{
+		unhex(digests[i], key, sizeof(key));
+		ok(phi_digest(secret, (PhiSpan) {(const uint8_t *) "abc", i == 0 ? 0 : 3},
+					  tag) == PHI_OK &&
+		   memcmp(tag, key, PHI_DIGEST_SIZE) == 0, "digest %d", i);
+	}
 
 	for (uint8_t i = 0; i < 16; i++)
 		secret->prf_key[i] = i;

@@ -4,7 +4,6 @@
  */
 #include "kat.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #define FIELD_HEX	2100
@@ -90,14 +89,11 @@ case_good(const Case *c)
 		memcmp(tag, c->field[TAG], c->len[TAG]) == 0;
 }
 
-static int
-count_good(FILE *f, int *all)
+void
+skip_comments(FILE *f)
 {
-	static Case c;
-	int			good = 0;
 	int			byte;
 
-	*all = 0;
 	rewind(f);
 	while ((byte = getc(f)) == '#')
 	{
@@ -105,6 +101,16 @@ count_good(FILE *f, int *all)
 			byte = getc(f);
 	}
 	ungetc(byte, f);
+}
+
+static int
+count_good(FILE *f, int *all)
+{
+	static Case c;
+	int			good = 0;
+
+	*all = 0;
+	skip_comments(f);
 	for (; read_case(f, &c); ++*all)
 	{
 		if (case_good(&c))
