@@ -176,7 +176,7 @@ CREATE VIEW phi.audited_tables AS
   FROM pg_catalog.pg_trigger t, phi.history_of(t.tgrelid) h
   WHERE t.tgfoid = 'phi.audit_change'::regproc AND t.tgparentid = 0 AND t.tgtype & 1 = 1;
 REVOKE ALL ON phi.audited_tables FROM PUBLIC;
-GRANT SELECT ON phi.audited_tables TO phi_auditor, phi_custodian;
+GRANT SELECT ON phi.audited_tables TO phi_auditor;
 COMMENT ON VIEW phi.audited_tables IS
   'Tables of phi.audit(): the table with old versions of rows and since when it is kept, NULL without history; what keeps rows from being changed until phi.audit() is called again';
 
