@@ -185,4 +185,4 @@ CREATE FUNCTION phi.row_digest(record anyelement, key_id int) RETURNS bytea
 REVOKE EXECUTE ON FUNCTION phi.row_digest(anyelement, int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.row_digest(anyelement, int) TO phi_auditor;
 COMMENT ON FUNCTION phi.row_digest(anyelement, int) IS
-  'Digest of a row of a table that is audited, as in phi.audit_log.old_digest and new_digest, by the key that digest_key names: SELECT phi.row_digest(p, 7) FROM patient p. 32 bytes; ERROR 42809 for what is no such row, 42704 for what is no such key, 55000 when the key is destroyed';
+  'Digest of a row of a table that is audited, as in phi.audit_log.old_digest and new_digest, by the key that digest_key names: SELECT phi.row_digest(p, 7) FROM patient p. Auditors open no clinic: where row security hides rows, one with BYPASSRLS sees them, as ciphertext. 32 bytes; ERROR 42809 for what is no such row, 42704 for what is no such key, 55000 when the key is destroyed';
