@@ -215,6 +215,19 @@ finds(1, [ qr/^retirement: that of leaves \{\[0,999999999\)\} does not fit/, (qr
 retirement(64, $subtree, '');
 finds(1, [ qr/^retirement: note 1 of ".*" is no retirement of "\Q$origin\E"$/, (qr/^missing: /) x 64 ], 'or another text', files('rest'), '--retired=@retired');
 
+# The example of docs/audit-format.md: its bytes are its record's, its hash is theirs.
+my $format = slurp_file('docs/audit-format.md');
+my ($call) = $format =~ /^```sql\n(.*?)^```/ms;
+my ($bytes) = $format =~ /^```hex\n(.*?)^```/ms;
+my ($hash) = $format =~ /^```hash\n(\w+)\n/m;
+$bytes =~ s/\s+//g;
+is(sql($call), $hash, 'the leaf hash of the example');
+is(sql("SELECT encode(sha256('\\x00$bytes'), 'hex')"), $hash, 'is the hash of its bytes');
+my ($row) = $call =~ /(ROW\(.*::phi\.audit_log)/s;
+$row =~ s/\s+/ /g;
+$node->safe_psql('postgres', "\\copy (SELECT (r).* FROM (SELECT $row) x (r)) TO '$dir/example' (FORMAT binary)");
+is(unpack('H*', slurp_file("$dir/example")), unpack('H*', "PGCOPY\n\xff\r\n\0") . '0' x 16 . '0013' . substr($bytes, 4) . 'ffff', 'which are those of COPY');
+
 # What cannot be verified is not called verified.
 foreach my $wrong ([], ['--records=@whole.records'], [ '--records=@whole.records', '--checkpoints=@whole.checkpoints' ], [ '--roots', '--key=@key', '--records=@whole.records' ],
 	[ '--roots', files('whole') ], [ files('whole'), 'more' ], [ files('whole'), '--unknown' ], [ '--part', (files('whole'))[ 0, 2, 3 ] ], [ '--retired=@whole.checkpoints', '--records=@whole.records', '--checkpoints=@whole.checkpoints', '--key=@key' ])
