@@ -54,6 +54,7 @@ SQL_PARTS = \
 	src/audit/partitions.sql \
 	src/audit/retire.sql \
 	src/audit/events.sql \
+	src/audit/capacity.sql \
 	src/tail.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
