@@ -122,7 +122,7 @@ set_up_clinics($subscriber);
 $subscriber->safe_psql('postgres', q{
 	CREATE TABLE patient (id int PRIMARY KEY, clinic text NOT NULL, name enctext(identity), note enctext(clinical), tags enctext(clinical)[]);
 	SELECT phi.audit('patient', history => true)});
-$subscriber->safe_psql('postgres', sprintf q{CREATE SUBSCRIPTION s CONNECTION '%s' PUBLICATION all_patients WITH (copy_data = false)}, $node->connstr('postgres'));
+$subscriber->safe_psql('postgres', sprintf q{CREATE SUBSCRIPTION s CONNECTION '%s' PUBLICATION all_patients WITH (copy_data = false)}, $node->connstr('postgres') =~ s/'/''/gr);
 gives($node, 'app_a', "SET phi.clinic = 'a'; INSERT INTO patient VALUES (1000, 'a', 'Yamamoto'); UPDATE patient SET clinic = 'a' WHERE id = 1000; DELETE FROM patient WHERE id = 1000", '', 'changes to apply');
 $node->wait_for_catchup('s');
 is($subscriber->safe_psql('postgres', q{SELECT string_agg(concat_ws(' ', operation, row_key::text, clinic, (SELECT clinic_id FROM phi.data_key k WHERE k.key_id = digest_key)), ', ' ORDER BY record_id) FROM phi.audit_log WHERE relation = 'public.patient' AND operation IN ('INSERT', 'UPDATE', 'DELETE')}),
