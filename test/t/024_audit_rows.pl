@@ -115,6 +115,14 @@ gives($node, 'auditor', $digests, '180|180', 'digests also', database => 'copy')
 refused($node, undef, 'DELETE FROM patient_history', '42501', qr/cannot be changed/, 'nobody changes histories', database => 'copy');
 refused($node, undef, 'INSERT INTO visit_history TABLE visit_history', '42501', qr/cannot be added/, 'nor adds to them', database => 'copy');
 
+# A sealed server: rows can be changed, and are recorded without digests, until it is unsealed.
+gives($node, 'custodian', 'SELECT phi.seal()', qr//, 'a seal');
+gives($node, 'app_a', "SET phi.clinic = 'a'; UPDATE patient SET clinic = clinic WHERE id = 2; DELETE FROM patient WHERE id = 3", '', 'changes meanwhile');
+is(sql(q{SELECT string_agg(concat_ws(' ', operation, row_key, digest_key, old_digest, new_digest), ', ' ORDER BY record_id) FROM (SELECT * FROM phi.audit_log WHERE relation = 'public.patient' ORDER BY record_id DESC LIMIT 2) a}),
+	'UPDATE {2}, DELETE {3}', 'are recorded');
+gives($node, 'custodian', 'SELECT phi.unseal()', qr//, 'the end of it');
+gives($node, 'app_a', $chart, $facts, 'the chart is as it was');
+
 # What a subscription applies is recorded, under the key of no clinic.
 sql('CREATE PUBLICATION all_patients FOR TABLE patient WITH (publish = \'insert, update, delete\')');
 my $subscriber = new_server('subscriber', keys => key_directory($node));
