@@ -16,7 +16,7 @@ COMMENT ON FUNCTION phi.check_audit_note(text, text[]) IS
 /* Leaves [from_leaf, to_leaf) against their records. */
 CREATE FUNCTION phi.compare_audit_records(from_leaf bigint, to_leaf bigint)
   RETURNS TABLE (fault text, leaf bigint, record_id bigint, detail text)
-  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
   WITH leaf AS (
     SELECT k.first_leaf + u.o - 1 AS leaf, u.id, substr(k.hashes, (32 * u.o - 31)::int, 32) AS hash
@@ -42,7 +42,8 @@ AS $$
            l.leaf, coalesce(l.id, r.record_id) AS record_id, l.hash
     FROM leaves l FULL JOIN records r ON r.record_id = l.id
     WHERE (r.record_id IS NULL AND NOT (SELECT retired FROM kept) @> l.leaf)
-       OR (l.id IS NULL AND (r.xact < (SELECT s.horizon FROM phi.audit_state s) OR r.xact >= pg_snapshot_xmax(pg_current_snapshot()))
+       OR (l.id IS NULL AND (r.xact < (SELECT s.horizon FROM phi.audit_state s) OR (r.xact >= pg_snapshot_xmax(pg_current_snapshot())
+                AND r.xact IS DISTINCT FROM pg_current_xact_id_if_assigned()))
            AND ((SELECT whole FROM span) OR NOT EXISTS (
              SELECT FROM phi.audit_leaf k WHERE k.min_id <= r.record_id AND k.max_id >= r.record_id AND r.record_id = ANY (k.ids))))
        OR (l.id IS NOT NULL AND r.record_id IS NOT NULL AND (r.hash <> l.hash OR r.times > 1))
@@ -77,7 +78,7 @@ COMMENT ON FUNCTION phi.compare_audit_records(bigint, bigint) IS
 /* The tree against what is stored of it, and against checkpoints. */
 CREATE FUNCTION phi.compare_audit_tree(trusted_checkpoint text)
   RETURNS TABLE (fault text, leaf bigint, checkpoint bigint, detail text)
-  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
   WITH trusted AS MATERIALIZED (
     SELECT n.* FROM phi.check_audit_note(trusted_checkpoint, ARRAY(SELECT verifier FROM phi.audit_signer)) n
@@ -129,7 +130,7 @@ COMMENT ON FUNCTION phi.compare_audit_tree(text) IS
 
 CREATE FUNCTION phi.verify_audit(from_leaf bigint DEFAULT 0, to_leaf bigint DEFAULT NULL, trusted_checkpoint text DEFAULT NULL)
   RETURNS TABLE (fault text, leaf bigint, record_id bigint, checkpoint bigint, detail text)
-  LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+  LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   first bigint := greatest(from_leaf, 0);
