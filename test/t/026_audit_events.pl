@@ -121,7 +121,8 @@ command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('restored'), 
 is($node->safe_psql('restored', 'SELECT max(record_id) FROM phi.audit_log'), $node->safe_psql('postgres', 'SELECT max(record_id) FROM phi.audit_log'), 'a restore records nothing: the log is not this database\'s');
 $node->safe_psql('restored', 'SELECT phi.resume_audit()');
 $node->safe_psql('restored', 'SET ROLE ward; RESET ROLE');
-is($node->safe_psql('restored', q{SELECT string_agg(operation, ',' ORDER BY record_id) FROM phi.audit_log WHERE xact_at > (SELECT xact_at FROM phi.audit_log WHERE operation = 'RESUME')}), 'SET ROLE,SET ROLE', 'until it is made so');
+is($node->safe_psql('restored', q{SELECT string_agg(operation, ',' ORDER BY record_id) FROM phi.audit_log
+	WHERE operation = 'SET ROLE' AND xact_at > (SELECT xact_at FROM phi.audit_log WHERE operation = 'RESUME')}), 'SET ROLE,SET ROLE', 'until it is made so');
 
 # The way to be rid of the log.
 refused($node, 'chief', 'ALTER TABLE phi.audit_log RENAME TO mine', '55000', qr/cannot be renamed.*HINT: .*DROP EXTENSION/s, 'not by another name');
