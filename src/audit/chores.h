@@ -6,6 +6,13 @@
 #ifndef PHI_AUDIT_CHORES_H
 #define PHI_AUDIT_CHORES_H
 
+/*
+ * Does something in a transaction of its own with an active snapshot, or outside
+ * of any; false when it failed, which is logged.
+ */
+extern bool phi_attempt(void (*chore) (void));
+extern bool phi_attempt_outside(void (*chore) (void));
+
 /* Before the worker's own settings: those that it will change. Needs no transaction. */
 extern void phi_remember_settings(void);
 
@@ -14,5 +21,11 @@ extern void phi_remember_settings(void);
  * changed, since the log was last looked after.
  */
 extern void phi_note_server(void);
+
+/*
+ * Hands new checkpoints to phi.checkpoint_command; false when it failed, "more"
+ * when there are others for the next time.  Makes transactions itself.
+ */
+extern bool phi_export_checkpoints(bool *more);
 
 #endif							/* PHI_AUDIT_CHORES_H */

@@ -395,6 +395,7 @@ reload(void)
 {
 	HASH_SEQ_STATUS all;
 	Database   *database;
+	int			limit = phi_audit_volume_limit;
 
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
@@ -404,6 +405,8 @@ reload(void)
 	{
 		database->chores[PHI_CHORE_PASS] = (Chore) {0};
 		database->chores[PHI_CHORE_EXPORT] = (Chore) {0};
+		if (limit != phi_audit_volume_limit)
+			database->chores[PHI_CHORE_CAPACITY] = (Chore) {0};
 	}
 }
 

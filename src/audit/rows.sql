@@ -176,7 +176,7 @@ CREATE VIEW phi.audited_tables AS
   FROM pg_catalog.pg_trigger t, phi.history_of(t.tgrelid) h
   WHERE t.tgfoid = 'phi.audit_change'::regproc AND t.tgparentid = 0 AND t.tgtype & 1 = 1;
 REVOKE ALL ON phi.audited_tables FROM PUBLIC;
-GRANT SELECT ON phi.audited_tables TO phi_auditor, phi_custodian;
+GRANT SELECT ON phi.audited_tables TO phi_auditor;
 COMMENT ON VIEW phi.audited_tables IS
   'Tables of phi.audit(): the table with old versions of rows and since when it is kept, NULL without history; what keeps rows from being changed until phi.audit() is called again';
 
@@ -185,4 +185,4 @@ CREATE FUNCTION phi.row_digest(record anyelement, key_id int) RETURNS bytea
 REVOKE EXECUTE ON FUNCTION phi.row_digest(anyelement, int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.row_digest(anyelement, int) TO phi_auditor;
 COMMENT ON FUNCTION phi.row_digest(anyelement, int) IS
-  'Digest of a row of a table that is audited, as in phi.audit_log.old_digest and new_digest, by the key that digest_key names: SELECT phi.row_digest(p, 7) FROM patient p. 32 bytes; ERROR 42809 for what is no such row, 42704 for what is no such key, 55000 when the key is destroyed';
+  'Digest of a row of a table that is audited, as in phi.audit_log.old_digest and new_digest, by the key that digest_key names: SELECT phi.row_digest(p, 7) FROM patient p. Auditors open no clinic: where row security hides rows, one with BYPASSRLS sees them, as ciphertext. 32 bytes; ERROR 42809 for what is no such row, 42704 for what is no such key, 55000 when the key is destroyed';

@@ -10,12 +10,16 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -32,16 +36,33 @@
 #include "keys/scan.h"
 #include "rekey/worker.h"
 
+/* An advisory lock of a kind that no SQL function takes: let go with the process alone. */
+#define LOCK_WORKER 0x50484903
+#define LOCK_KIND 5
+
 #define LOCK_TIMEOUT "2s"
 #define RESTART_AFTER 5			/* s, when the launcher ended */
 
 static PhiAuditOrder order;
 static uint32 again = 0;		/* chores that are not finished */
 
+/*
+ * DROP EXTENSION locks one table after the other, in its own order: it waits
+ * here until we are done, or we for it, and then there is nothing to do.
+ */
 static void
 begin(void)
 {
+	Oid			extension;
+
 	StartTransactionCommand();
+	extension = get_extension_oid("pg_phi", true);
+	if (OidIsValid(extension))
+	{
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+		if (!OidIsValid(get_extension_oid("pg_phi", true)))
+			proc_exit(0);
+	}
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
@@ -70,17 +91,18 @@ ask(const char *question, bool argument)
 	return !isnull && DatumGetBool(answer);
 }
 
-/* Does a chore in a transaction of its own; false when it failed. */
 static bool
-attempt(void (*chore) (void))
+attempt(void (*chore) (void), bool in_transaction)
 {
 	volatile bool done = false;
 
 	PG_TRY();
 	{
-		begin();
+		if (in_transaction)
+			begin();
 		chore();
-		commit();
+		if (in_transaction)
+			commit();
 		done = true;
 	}
 	PG_CATCH();
@@ -94,6 +116,18 @@ attempt(void (*chore) (void))
 	}
 	PG_END_TRY();
 	return done;
+}
+
+bool
+phi_attempt(void (*chore) (void))
+{
+	return attempt(chore, true);
+}
+
+bool
+phi_attempt_outside(void (*chore) (void))
+{
+	return attempt(chore, false);
 }
 
 static void
@@ -120,13 +154,36 @@ advance(void)
 static bool
 pass(void)
 {
-	return attempt(phi_note_server) && attempt(advance);
+	return phi_attempt(phi_note_server) && phi_attempt(advance);
 }
 
 static bool
 partitions(void)
 {
-	return attempt(make_partitions);
+	return phi_attempt(make_partitions);
+}
+
+static bool
+export(void)
+{
+	bool		more;
+	bool		done = phi_export_checkpoints(&more);
+
+	if (more)
+		again |= PHI_BIT(PHI_CHORE_EXPORT);
+	return done;
+}
+
+static void
+check_capacity(void)
+{
+	(void) ask("SELECT phi.check_audit_capacity($1)", true);
+}
+
+static bool
+capacity(void)
+{
+	return phi_attempt(check_capacity);
 }
 
 /* In this order. */
@@ -140,6 +197,8 @@ do_chores(void)
 	}			chores[] = {
 		{PHI_CHORE_PARTITIONS, partitions},
 		{PHI_CHORE_PASS, pass},
+		{PHI_CHORE_EXPORT, export},
+		{PHI_CHORE_CAPACITY, capacity},
 	};
 	uint32		failed = 0;
 
@@ -183,7 +242,7 @@ enter(void)
 	commit();
 	if (!OidIsValid(log))
 		return false;
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, log, InvalidOid, 0);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_WORKER, 0, LOCK_KIND);
 	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
 	{
 		again = order.chores;

@@ -120,6 +120,8 @@ BEGIN
       RETURN phi.approved_step((argument ->> 'report')::int);
     WHEN 'unseal' THEN
       RETURN phi.unseal();
+    WHEN 'retire_audit' THEN
+      RETURN (SELECT r.retired FROM phi.retire_audit((argument ->> 'before')::timestamptz, argument ->> 'root') r);
     WHEN 'unprotect' THEN
       /* It takes hours, and commits: who asked calls it again. */
       RETURN NULL;

@@ -43,7 +43,7 @@ close_pipe(int *fd)
 
 /* With the signals of a process that has just begun, and no file of ours. */
 static int
-spawn(const char *command, int out, int err, pid_t *pid)
+spawn(const char *command, int in, int out, int err, pid_t *pid)
 {
 	char	   *const argv[] = {"sh", "-c", unconstify(char *, command), NULL};
 	posix_spawn_file_actions_t files;
@@ -61,7 +61,10 @@ spawn(const char *command, int out, int err, pid_t *pid)
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawnattr_setpgroup(&attributes, 0);
 	posix_spawn_file_actions_init(&files);
-	posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	if (in >= 0)
+		posix_spawn_file_actions_adddup2(&files, in, STDIN_FILENO);
+	else
+		posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
 	posix_spawn_file_actions_adddup2(&files, err, STDERR_FILENO);
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
@@ -73,18 +76,41 @@ spawn(const char *command, int out, int err, pid_t *pid)
 	return result;
 }
 
-static void
-start(Child *child, const char *command)
+/*
+ * A pipe that holds the input and its end, so that nobody has to write while the
+ * command runs; -1 with errno when it has no room for it.
+ */
+static int
+fill_pipe(const char *input, size_t len)
 {
+	int			in[2];
+	bool		whole;
+
+	if (pipe(in) != 0)
+		return -1;
+	errno = EFBIG;				/* what a short write means */
+	whole = fcntl(in[0], F_SETFD, FD_CLOEXEC) == 0 && fcntl(in[1], F_SETFL, O_NONBLOCK) == 0 &&
+		write(in[1], input, len) == (ssize_t) len;
+	if (!whole)
+		close_pipe(&in[0]);
+	close_pipe(&in[1]);
+	return in[0];
+}
+
+static void
+start(Child *child, const char *purpose, const char *command, const char *input, size_t len)
+{
+	int			in = -1;
 	int			out[2] = {-1, -1};
 	int			err[2] = {-1, -1};
 	int			result = 0;
 
-	if (pipe(out) != 0 || pipe(err) != 0 ||
+	if ((input != NULL && (in = fill_pipe(input, len)) < 0) || pipe(out) != 0 || pipe(err) != 0 ||
 		fcntl(out[0], F_SETFD, FD_CLOEXEC) != 0 || fcntl(err[0], F_SETFD, FD_CLOEXEC) != 0)
 		result = errno;
 	if (result == 0)
-		result = spawn(command, out[1], err[1], &child->pid);
+		result = spawn(command, in, out[1], err[1], &child->pid);
+	close_pipe(&in);
 	close_pipe(&out[1]);
 	close_pipe(&err[1]);
 	child->out = out[0];
@@ -97,7 +123,7 @@ start(Child *child, const char *command)
 	errno = result;
 	ereport(ERROR,
 			(errcode(ERRCODE_SYSTEM_ERROR),
-			 errmsg("could not start the command for a master key: %m")));
+			 errmsg("could not start the command for %s: %m", purpose)));
 }
 
 /* Whatever the command has started goes with it. */
@@ -197,14 +223,15 @@ make_loggable(char *text, size_t len)
 	}
 }
 
-void
-phi_run(const char *command, int timeout, char *output, size_t room, PhiRun *run)
+static void
+run_command(const char *purpose, const char *command, const char *input, size_t len,
+			int timeout, char *output, size_t room, PhiRun *run)
 {
 	Child		child = {0, -1, -1};
 	size_t		errors_len = 0;
 
 	memset(run, 0, sizeof(*run));
-	start(&child, command);
+	start(&child, purpose, command, input, len);
 	/* Also when this process is told to end: that unwinds no PG_TRY. */
 	PG_ENSURE_ERROR_CLEANUP(stop, PointerGetDatum(&child));
 	{
@@ -213,4 +240,17 @@ phi_run(const char *command, int timeout, char *output, size_t room, PhiRun *run
 	PG_END_ENSURE_ERROR_CLEANUP(stop, PointerGetDatum(&child));
 	stop(0, PointerGetDatum(&child));
 	make_loggable(run->errors, Min(errors_len, sizeof(run->errors) - 1));
+}
+
+void
+phi_run(const char *command, int timeout, char *output, size_t room, PhiRun *run)
+{
+	run_command("a master key", command, NULL, 0, timeout, output, room, run);
+}
+
+void
+phi_run_with_input(const char *purpose, const char *command, const char *input, size_t len,
+				   int timeout, PhiRun *run)
+{
+	run_command(purpose, command, input, len, timeout, NULL, 0, run);
 }

@@ -1,6 +1,6 @@
 /*
  * run.h
- *		Running a shell command whose output is secret.
+ *		Running shell commands.
  */
 #ifndef PHI_RUN_H
 #define PHI_RUN_H
@@ -20,5 +20,12 @@ typedef struct PhiRun
  */
 extern void phi_run(const char *command, int timeout, char *output, size_t room,
 					PhiRun *run);
+
+/*
+ * The same with "len" bytes on its standard input, at most 64 kB; its output is
+ * thrown away.  "purpose" is for the message that it could not be started.
+ */
+extern void phi_run_with_input(const char *purpose, const char *command, const char *input,
+							   size_t len, int timeout, PhiRun *run);
 
 #endif							/* PHI_RUN_H */

@@ -9,7 +9,7 @@ use Test::More;
 
 use PhiTest;
 
-my $node = new_server('command', start => 0, conf => "phi.key_provider = command\nphi.key_command = ''\n");
+my $node = new_server('command', start => 0, conf => "phi.key_provider = command\nphi.key_command = ''\nmax_worker_processes = 0\n");
 my $base = $node->basedir;
 my $kms = "$base/kms";
 my %key = map { $_ => join '', map { sprintf '%02x', int rand 256 } 1 .. 32 } qw(kek-1 kek.2 other);
