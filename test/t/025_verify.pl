@@ -138,8 +138,8 @@ my @attacks = (
 	[ 'one doubled', "INSERT INTO LOG SELECT l.* FROM phi.audit_log l WHERE record_id = $x", [qr/^doubled: record $x is there more than once$/] ],
 	[ 'one doubled, with another content', $copy->('{"detail": "x"}'), [qr/^doubled: record $x is there more than once$/] ],
 	[ 'the tail cut off', "DELETE FROM LOG WHERE xact >= (SELECT xact FROM phi.audit_log WHERE record_id = $last)", [ map { qr/^cut off: record \d+, leaf $_$/ } $size - 50 .. $size - 1 ] ],
-	[ 'ids beside leaves exchanged', "UPDATE phi.audit_leaf SET ids = array_replace(array_replace(array_replace(ids, $x, 0), @{[ $x + 1 ]}, $x), 0, @{[ $x + 1 ]}) WHERE $x = ANY (ids)",
-		[ qr/^leaves: leaf \d+ is of record \d+, and is said to be of \d+$/, qr/^leaves: leaf \d+ is of record \d+, and is said to be of \d+$/ ] ],
+	[ 'ids beside leaves exchanged', "UPDATE phi.audit_leaf SET ids = array_replace(array_replace(array_replace(ids, $x, 0), $y, $x), 0, $y) WHERE ids && ARRAY[$x, $y]::bigint[]",
+		[ qr/^leaves: leaf \d+ is of record (?:$x|$y), and is said to be of (?:$x|$y)$/, qr/^leaves: leaf \d+ is of record (?:$x|$y), and is said to be of (?:$x|$y)$/ ] ],
 	[ 'a record with its leaf', "UPDATE LOG SET detail = 'x' WHERE record_id = $x;
 		UPDATE phi.audit_leaf k SET hashes = (SELECT string_agg(phi.audit_leaf_hash(l), '' ORDER BY o) FROM unnest(k.ids) WITH ORDINALITY u(id, o) JOIN phi.audit_log l ON record_id = id) WHERE $x = ANY (ids)",
 		[ map { qr/^checkpoint: that of \d+ leaves has not their root; the fault is in leaves 0 to \d+, records \d+ to \d+$/ } 1 .. 3 ] ],
