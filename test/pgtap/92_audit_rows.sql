@@ -114,6 +114,9 @@ SELECT t.mark() \g /dev/null
 SELECT is(t.run('t_app_a', 'a', $$INSERT INTO t.visit VALUES ('a', 1, 'Grippe'), ('b', 1, 'Asthma'), ('c', 1, 'x')$$, $$UPDATE t.visit_b SET note = 'Grippe'$$, $$UPDATE t.visit SET clinic = 'b', id = 2 WHERE clinic = 'a'$$, $$UPDATE t.visit SET id = 1, clinic = 'a' WHERE id = 2$$, 'TRUNCATE t.visit_b', 'TRUNCATE t.visit'), NULL, 'partitions');
 SELECT is(t.said(), 'INSERT t.visit {a,1} new; INSERT t.visit {b,1} new; INSERT t.visit {c,1} new; UPDATE t.visit {b,1} {note} old new; DELETE t.visit {a,1} old; INSERT t.visit {b,2} new; DELETE t.visit {b,2} old; INSERT t.visit {a,1} new; TRUNCATE t.visit partition t.visit_b; TRUNCATE t.visit; TRUNCATE t.visit partition t.visit_a; TRUNCATE t.visit partition t.visit_b', 'are told by their table');
 SELECT is((SELECT new_digest FROM t.recent WHERE n = 1), (SELECT new_digest FROM t.recent WHERE n = 8), 'a row that came back has its digest again, in whatever partition');
+SELECT is((SELECT problem FROM phi.audited_tables WHERE relation = 't.visit'::regclass), 'TRUNCATE t.visit_c is not recorded: call phi.audit() again.', 'auditors see what is missing of one that was added');
+SELECT phi.audit('t.visit') \g /dev/null
+SELECT is((SELECT problem FROM phi.audited_tables WHERE relation = 't.visit'::regclass), NULL, 'calling it again mends it');
 CREATE TABLE t.base (id int); CREATE TABLE t.child (more enctext) INHERITS (t.base);
 SELECT phi.audit('t.base') \g /dev/null
 SELECT t.mark() \g /dev/null
