@@ -130,7 +130,8 @@ is_trail_function(Oid function)
 	if (get_func_namespace(function) != our_schema())
 		return false;
 	name = get_func_name(function);
-	return name != NULL && (strcmp(name, "audit_change") == 0 || strcmp(name, "refuse_change") == 0);
+	return name != NULL && (strcmp(name, "audit_change") == 0 || strcmp(name, "refuse_change") == 0 ||
+							 strcmp(name, "refuse_insert") == 0);
 }
 
 static bool

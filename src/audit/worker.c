@@ -10,13 +10,18 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -36,16 +41,28 @@
 #define LOCK_WORKER 0x50484903
 #define LOCK_KIND 5
 
-#define LOCK_TIMEOUT "2s"
 #define RESTART_AFTER 5			/* s, when the launcher ended */
 
 static PhiAuditOrder order;
 static uint32 again = 0;		/* chores that are not finished */
 
+/*
+ * DROP EXTENSION locks one table after the other, in its own order: it waits
+ * here until we are done, or we for it, and then there is nothing to do.
+ */
 static void
 begin(void)
 {
+	Oid			extension;
+
 	StartTransactionCommand();
+	extension = get_extension_oid("pg_phi", true);
+	if (OidIsValid(extension))
+	{
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+		if (!OidIsValid(get_extension_oid("pg_phi", true)))
+			proc_exit(0);
+	}
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
@@ -240,11 +257,14 @@ phi_audit_worker_main(Datum arg)
 	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid, 0);
 	phi_remember_settings();
+	/* Before anybody watches: this process changes its own settings alone. */
+	SetConfigOption("session_replication_role", "origin", PGC_SUSET, PGC_S_OVERRIDE);
+	BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid, 0);
 	phi_settle_worker();
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_type, PGC_USERSET, PGC_S_OVERRIDE);
-	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	/* Who waits for this process is not to be told of a deadlock. */
+	SetConfigOption("lock_timeout", psprintf("%d", Max(DeadlockTimeout / 2, 1)), PGC_SUSET, PGC_S_OVERRIDE);
 	if (enter())
 		do_chores();
 	else

@@ -150,19 +150,27 @@ SELECT is(t.recorded($$UPDATE phi.clinic_grant SET classes = classes WHERE grant
 SELECT is(t.recorded($$SELECT phi.revoke_clinic('t_nobody', 'a')$$) ~ '^DELETE \| phi.clinic_grant .*\nINSERT \| phi.grant_event .*"action":"revoke"', true, 'a revocation');
 SELECT is(t.recorded($$SELECT phi.rotate_key('a', 'clinical')$$) ~ 'UPDATE \| phi.data_key \| .*"state":"retired".*INSERT \| phi.key_event ', true, 'a key that is rotated');
 SELECT is(count(*), 0::bigint, 'no wrapped key is in the log') FROM phi.audit_log, phi.data_key k WHERE strpos(detail, encode(k.wrapped, 'hex')) > 0 OR detail ~ 'wrapped';
-SELECT is(t.recorded($$SELECT phi.create_clinic('c', 'Clinic C')$$) ~ '^INSERT \| phi.clinic \| .*"name":"Clinic C"', true, 'a clinic');
+SELECT is(t.recorded($$SELECT phi.create_clinic('c', 'Clinic C')$$) ~ 'INSERT \| phi.clinic \| .*"name":"Clinic C"', true, 'a clinic');
 SELECT is(t.recorded($$INSERT INTO phi.rekey_job (clinic_id) VALUES (1)$$) ~ '^INSERT \| phi.rekey_job ', true, 'a job');
 SELECT is(t.recorded($$UPDATE phi.rekey_job SET values_done = 5, pass = 1, error = 'Hanako 4711'$$), NULL, 'its progress is not recorded');
 SELECT is(t.recorded($$UPDATE phi.rekey_job SET state = 'paused', error = 'Hanako 4711'$$) ~ '^UPDATE \| phi.rekey_job \| .*"state":"paused"', true, 'its state is');
+SELECT is(t.recorded($$UPDATE phi.audit_state SET horizon = horizon, size = size$$), NULL, 'the worker''s notes are not recorded');
+SAVEPOINT closed;
+SELECT is(t.recorded($$UPDATE phi.audit_state SET system = 'none'; SET ROLE t_group; RESET ROLE$$) ~ '^UPDATE \| phi.audit_state \| [^\n]*"system":"none"[^\n]*$', true, 'who closes the log, as the last record');
+ROLLBACK TO closed;
+SELECT is(t.recorded($$DELETE FROM phi.audit_state$$) ~ '^DELETE \| phi.audit_state \|', true, 'who removes its state');
+ROLLBACK TO closed;
+SELECT is(t.recorded($$TRUNCATE phi.audit_state$$), 'TRUNCATE | phi.audit_state', 'in whatever way');
+ROLLBACK TO closed;
 SELECT is(t.recorded('TRUNCATE phi.key_event'), 'TRUNCATE | phi.key_event', 'TRUNCATE');
-SELECT is(string_agg(c.relname, ' ' ORDER BY c.relname), 'clinic clinic_grant compromise_report data_key destruction_certificate grant_event key_event master_key_event protect_job rekey_job request seal_event', 'tables whose rows are recorded, in whatever role of replication')
+SELECT is(string_agg(c.relname, ' ' ORDER BY c.relname), 'audit_state clinic clinic_grant compromise_report data_key destruction_certificate grant_event key_event master_key_event protect_job rekey_job request seal_event', 'tables whose rows are recorded, in whatever role of replication')
 FROM pg_class c WHERE c.relnamespace = 'phi'::regnamespace AND c.relname <> 'clinic_grant' AND (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgfoid = 'phi.audit_event'::regproc AND g.tgenabled = 'A') = 2
 OR c.oid = 'phi.clinic_grant'::regclass;
 
 -- Ways to be rid of it.
 SELECT throws_ok(statement, '55000', 'the audit log cannot be renamed, moved or taken from its extension', statement) FROM unnest(ARRAY[
   'ALTER TABLE phi.audit_log RENAME TO mine', 'ALTER SEQUENCE phi.audit_record_id RENAME TO mine', 'ALTER EXTENSION pg_phi DROP TABLE phi.audit_log',
-  'ALTER EXTENSION pg_phi DROP SEQUENCE phi.audit_record_id', 'ALTER TABLE phi.audit_log SET SCHEMA t', 'ALTER SCHEMA phi RENAME TO mine']) statement;
+  'ALTER EXTENSION pg_phi DROP SEQUENCE phi.audit_record_id', 'ALTER TABLE phi.audit_log SET SCHEMA t', 'ALTER TABLE phi.audit_state RENAME TO mine', 'ALTER SCHEMA phi RENAME TO mine']) statement;
 SELECT is(t.run(role, '', statement), 'ERROR ' || state, format('%s: %s', role, statement)) FROM unnest(ARRAY['t_nobody', 't_app_a']) role, (VALUES
   ('SET session_replication_role = replica', '42501'), ('SET allow_system_table_mods = on', '42501'), ('SET phi.suite = 1', '42501'),
   ('ALTER TABLE phi.clinic_grant DISABLE TRIGGER audit_event', '42501'), ('DROP TRIGGER audit_event ON phi.clinic_grant', '42501'), ('ALTER TABLE phi.audit_log DISABLE TRIGGER ALL', '42501'),

@@ -114,18 +114,24 @@ $standby->start;
 is($standby->safe_psql('postgres', 'SET ROLE ward; SELECT current_user; RESET ROLE'), 'ward', 'a standby has no log to write to');
 $standby->stop;
 
-# A restored dump: few records, whose number does not depend on the rows.
-$node->safe_psql('postgres', q{SELECT phi.create_clinic('many' || n, 'n') FROM generate_series(1, 50) n});
+# A restored dump.
 command_ok([ 'pg_dump', '-Fc', '-f', $node->basedir . '/dump', $node->connstr('postgres') ], 'pg_dump');
 $node->safe_psql('postgres', 'CREATE DATABASE restored');
 command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('restored'), $node->basedir . '/dump' ], 'pg_restore');
-is($node->safe_psql('restored', q{SELECT count(*) FROM phi.audit_log WHERE operation IN ('INSERT', 'UPDATE', 'DELETE')
-	AND xact_at >= (SELECT max(xact_at) FROM phi.audit_log WHERE operation = 'CREATE EXTENSION')}), '0', 'restored rows are not recorded one by one');
-like($node->safe_psql('restored', q{SELECT detail FROM phi.audit_log WHERE (operation, relation) = ('COPY', 'phi.clinic') ORDER BY at DESC LIMIT 1}), qr/^5\d rows$/, 'but as many');
+is($node->safe_psql('restored', 'SELECT max(record_id) FROM phi.audit_log'), $node->safe_psql('postgres', 'SELECT max(record_id) FROM phi.audit_log'), 'a restore records nothing: the log is not this database\'s');
+$node->safe_psql('restored', 'SELECT phi.resume_audit()');
+$node->safe_psql('restored', 'SET ROLE ward; RESET ROLE');
+is($node->safe_psql('restored', q{SELECT string_agg(operation, ',' ORDER BY record_id) FROM phi.audit_log
+	WHERE operation = 'SET ROLE' AND xact_at > (SELECT xact_at FROM phi.audit_log WHERE operation = 'RESUME')}), 'SET ROLE,SET ROLE', 'until it is made so');
 
 # The way to be rid of the log.
 refused($node, 'chief', 'ALTER TABLE phi.audit_log RENAME TO mine', '55000', qr/cannot be renamed.*HINT: .*DROP EXTENSION/s, 'not by another name');
-$node->safe_psql('restored', 'DROP EXTENSION pg_phi CASCADE', connstr => $node->connstr('restored') . ' user=chief');
+# The worker that looks after the log may be in the way.
+for (1 .. 10)
+{
+	my ($status) = as($node, 'chief', 'DROP EXTENSION pg_phi CASCADE', database => 'restored');
+	last if $status == 0;
+}
 ok($node->log_contains('LOG:  extension "pg_phi" is dropped with its audit log by "chief", logged in as "chief"'), 'with the log gone, that of the server tells who dropped it');
 
 $node->stop;
