@@ -13,7 +13,7 @@
 extern bool phi_attempt(void (*chore) (void));
 extern bool phi_attempt_outside(void (*chore) (void));
 
-/* Before the worker's own settings: those that it will change. Needs no transaction. */
+/* Keeps those that the worker is about to change for itself. */
 extern void phi_remember_settings(void);
 
 /*

@@ -35,6 +35,19 @@ REVOKE EXECUTE ON FUNCTION phi.add_audit_keys() FROM PUBLIC;
 COMMENT ON FUNCTION phi.add_audit_keys() IS
   'Makes the keys of the audit log''s digests: for each clinic, and for sessions without one (clinic 0), where there is none yet; internal to phi.audit';
 
+CREATE FUNCTION phi.table_tree(relation regclass) RETURNS TABLE (member regclass, is_partition boolean)
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  WITH RECURSIVE tree (oid) AS (
+    SELECT relation::oid UNION
+    SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
+  )
+  SELECT c.oid::regclass, c.relispartition FROM tree JOIN pg_class c ON c.oid = tree.oid WHERE c.relkind IN ('r', 'p');
+END;
+REVOKE EXECUTE ON FUNCTION phi.table_tree(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION phi.table_tree(regclass) IS
+  'A table, its partitions and the tables that inherit from it; internal to phi.audit';
+
 CREATE FUNCTION phi.check_auditable(relation regclass) RETURNS void
   LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 AS $$
@@ -42,6 +55,7 @@ DECLARE
   wrong text;
 BEGIN
   PERFORM phi.require_owner(relation);
+  PERFORM phi.require_owner(t.member) FROM phi.table_tree(relation) t;
   SELECT CASE
     WHEN c.relkind NOT IN ('r', 'p') THEN format('%s is not a table', relation)
     WHEN c.relpersistence = 't' THEN format('table %s is temporary', relation)
@@ -62,19 +76,6 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.check_auditable(regclass) FROM PUBLIC;
 COMMENT ON FUNCTION phi.check_auditable(regclass) IS
   'ERROR 42501 unless the caller owns the table, 42809 when such a table cannot be audited; internal to phi.audit';
-
-CREATE FUNCTION phi.table_tree(relation regclass) RETURNS TABLE (member regclass, is_partition boolean)
-  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-  WITH RECURSIVE tree (oid) AS (
-    SELECT relation::oid UNION
-    SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
-  )
-  SELECT c.oid::regclass, c.relispartition FROM tree JOIN pg_class c ON c.oid = tree.oid WHERE c.relkind IN ('r', 'p');
-END;
-REVOKE EXECUTE ON FUNCTION phi.table_tree(regclass) FROM PUBLIC;
-COMMENT ON FUNCTION phi.table_tree(regclass) IS
-  'A table, its partitions and the tables that inherit from it; internal to phi.audit';
 
 CREATE FUNCTION phi.drop_audit_triggers(relation regclass) RETURNS boolean
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

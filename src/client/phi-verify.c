@@ -25,6 +25,7 @@ usage(FILE *to)
 		  "  --checkpoints=FILE  signed notes, one after the other\n"
 		  "  --key=KEY           verifier key, or a file with one in each line\n"
 		  "  --retired=FILE      signed notes of what was retired; needs --leaves\n"
+		  "  --part              these are the records of some leaves only; needs --leaves\n"
 		  "  --roots             only compute roots; without checkpoints nothing is verified\n"
 		  "  --help              show this\n\n"
 		  "Each may be given several times. docs/audit-format.md tells what the files are.\n"
@@ -94,7 +95,7 @@ phi_grow(void *items, size_t *room, size_t n, size_t size)
 /* Keys come first: what is read with them may stand before them. */
 enum
 {
-	KEYS = 'k', RECORDS = 'r', LEAVES = 'l', CHECKPOINTS = 'c', RETIRED = 't', ROOTS = 'o', HELP = 'h'
+	KEYS = 'k', RECORDS = 'r', LEAVES = 'l', CHECKPOINTS = 'c', RETIRED = 't', PART = 'p', ROOTS = 'o', HELP = 'h'
 };
 
 static const struct option options[] = {
@@ -103,6 +104,7 @@ static const struct option options[] = {
 	{"leaves", required_argument, NULL, LEAVES},
 	{"checkpoints", required_argument, NULL, CHECKPOINTS},
 	{"retired", required_argument, NULL, RETIRED},
+	{"part", no_argument, NULL, PART},
 	{"roots", no_argument, NULL, ROOTS},
 	{"help", no_argument, NULL, HELP},
 	{NULL, 0, NULL, 0}
@@ -133,7 +135,7 @@ count_options(int argc, char **argv, int *given)
 		given[option]++;
 	}
 	if (optind < argc || (given[RECORDS] == 0 && given[RETIRED] == 0) ||
-		(given[RETIRED] > 0 && given[LEAVES] == 0) ||
+		(given[RETIRED] + given[PART] > 0 && given[LEAVES] == 0) ||
 		(given[CHECKPOINTS] == 0) != (given[ROOTS] > 0) ||
 		(given[KEYS] == 0) != (given[CHECKPOINTS] == 0 && given[RETIRED] == 0))
 		wrong_usage();
@@ -197,6 +199,7 @@ main(int argc, char **argv)
 	if (sodium_init() < 0)
 		phi_fail("libsodium does not start");
 	count_options(argc, argv, given);
+	log.part = given[PART] > 0;
 	read_files(&log, argc, argv, KEYS);
 	read_files(&log, argc, argv, CHECKPOINTS);
 	if (given[CHECKPOINTS] > 0 && log.heads.n == 0 && faults == 0)

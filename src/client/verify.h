@@ -55,6 +55,7 @@ typedef struct Log
 {
 	LIST(Record) records;
 	LIST(Leaf) leaves;			/* as they are stored, or made of the records */
+	bool		part;			/* records of some leaves only are there, and that is no fault */
 	bool		gap;			/* leaves behind the last of them were left out */
 	LIST(Head) heads;
 	LIST(Retired) retired;

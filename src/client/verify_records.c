@@ -271,6 +271,7 @@ static void
 tell_missing(const Log *log, Rest *rest)
 {
 	int64_t		last = -1;
+	size_t		elsewhere = 0;
 
 	for (size_t i = 0; i < log->leaves.n; i++)
 	{
@@ -282,10 +283,16 @@ tell_missing(const Log *log, Rest *rest)
 	{
 		const Leaf *leaf = rest->leaves.items[i];
 
-		if (!leaf->found && !leaf->retired)
+		if (leaf->found || leaf->retired)
+			continue;
+		if (log->part)
+			elsewhere++;
+		else
 			phi_fault("%s: record %lld, leaf %lld", leaf->number > last ? "cut off" : "missing",
 					  (long long) leaf->id, (long long) leaf->number);
 	}
+	if (elsewhere > 0)
+		phi_remark("%zu leaves have no record in what was given", elsewhere);
 }
 
 void

@@ -171,6 +171,21 @@ SELECT throws_ok(format('SELECT phi.audit(%L, true)', name), CASE name WHEN 't.t
 SELECT throws_ok('SELECT phi.audit(''t.nest_history'')', '42809', NULL, 'nor is a history audited');
 SELECT throws_ok(format('SELECT * FROM phi.as_of(%s) x', call), wanted, NULL, 'as_of: ' || call) FROM (VALUES ('NULL::t.nokey, now()', '55000'), ('1, now()', '55000'), ('NULL::t.nest, NULL', '22004'), ('NULL::t.visit_a, now()', '55000')) v(call, wanted);
 
+-- Code of the owner's is run with the owner's rights, whoever calls.
+CREATE TABLE t.who (name text);
+CREATE FUNCTION t.spy(v text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t.who VALUES (current_user); RETURN true; END $$;
+CREATE DOMAIN t.spied AS text CHECK (t.spy(VALUE)); CREATE TABLE t.trap (id int PRIMARY KEY); ALTER TABLE t.trap OWNER TO t_owner;
+SELECT phi.audit('t.trap', true) \g /dev/null
+INSERT INTO t.trap VALUES (1); SET ROLE t_owner; ALTER TABLE t.trap ADD v t.spied; RESET ROLE; TRUNCATE t.who;
+SELECT phi.audit('t.trap', true) \g /dev/null
+SELECT is((SELECT string_agg(DISTINCT name, ' ') FROM t.who), 't_owner', 'the check of a domain, when a column is added to a history');
+-- Types and operators of others.
+CREATE TYPE t.ward AS ENUM ('icu', 'er'); CREATE TABLE t.bed (ward t.ward, n int, by text, PRIMARY KEY (ward, n));
+SELECT phi.audit('t.bed', true) \g /dev/null
+INSERT INTO t.bed VALUES ('icu', 1, 'x'); SELECT t.tick(40) \g /dev/null
+UPDATE t.bed SET ward = 'er';
+SELECT is((SELECT string_agg(b::text, ' ') FROM phi.as_of(NULL::t.bed, at) b), '(icu,1,x)', 'a key of an enum type') FROM t.time WHERE n = 40;
+
 -- A rekey renews what is in the history, and proves its keys unused.
 SELECT is((SELECT string_agg(DISTINCT relation::text, ' ') FROM phi.protected_columns WHERE relation::text LIKE 't.visit_history'), 't.visit_history', 'histories are rekeyed as other tables');
 SELECT * FROM finish();

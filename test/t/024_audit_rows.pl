@@ -115,6 +115,14 @@ gives($node, 'auditor', $digests, '180|180', 'digests also', database => 'copy')
 refused($node, undef, 'DELETE FROM patient_history', '42501', qr/cannot be changed/, 'nobody changes histories', database => 'copy');
 refused($node, undef, 'INSERT INTO visit_history TABLE visit_history', '42501', qr/cannot be added/, 'nor adds to them', database => 'copy');
 
+# A sealed server: rows can be changed, and are recorded without digests, until it is unsealed.
+gives($node, 'custodian', 'SELECT phi.seal()', qr//, 'a seal');
+gives($node, 'app_a', "SET phi.clinic = 'a'; UPDATE patient SET clinic = clinic WHERE id = 2; DELETE FROM patient WHERE id = 3", '', 'changes meanwhile');
+is(sql(q{SELECT string_agg(concat_ws(' ', operation, row_key, digest_key, old_digest, new_digest), ', ' ORDER BY record_id) FROM (SELECT * FROM phi.audit_log WHERE relation = 'public.patient' ORDER BY record_id DESC LIMIT 2) a}),
+	'UPDATE {2}, DELETE {3}', 'are recorded');
+gives($node, 'custodian', 'SELECT phi.unseal()', qr//, 'the end of it');
+gives($node, 'app_a', $chart, $facts, 'the chart is as it was');
+
 # What a subscription applies is recorded, under the key of no clinic.
 sql('CREATE PUBLICATION all_patients FOR TABLE patient WITH (publish = \'insert, update, delete\')');
 my $subscriber = new_server('subscriber', keys => key_directory($node));
@@ -122,7 +130,7 @@ set_up_clinics($subscriber);
 $subscriber->safe_psql('postgres', q{
 	CREATE TABLE patient (id int PRIMARY KEY, clinic text NOT NULL, name enctext(identity), note enctext(clinical), tags enctext(clinical)[]);
 	SELECT phi.audit('patient', history => true)});
-$subscriber->safe_psql('postgres', sprintf q{CREATE SUBSCRIPTION s CONNECTION '%s' PUBLICATION all_patients WITH (copy_data = false)}, $node->connstr('postgres'));
+$subscriber->safe_psql('postgres', sprintf q{CREATE SUBSCRIPTION s CONNECTION '%s' PUBLICATION all_patients WITH (copy_data = false)}, $node->connstr('postgres') =~ s/'/''/gr);
 gives($node, 'app_a', "SET phi.clinic = 'a'; INSERT INTO patient VALUES (1000, 'a', 'Yamamoto'); UPDATE patient SET clinic = 'a' WHERE id = 1000; DELETE FROM patient WHERE id = 1000", '', 'changes to apply');
 $node->wait_for_catchup('s');
 is($subscriber->safe_psql('postgres', q{SELECT string_agg(concat_ws(' ', operation, row_key::text, clinic, (SELECT clinic_id FROM phi.data_key k WHERE k.key_id = digest_key)), ', ' ORDER BY record_id) FROM phi.audit_log WHERE relation = 'public.patient' AND operation IN ('INSERT', 'UPDATE', 'DELETE')}),

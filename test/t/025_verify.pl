@@ -111,6 +111,7 @@ my ($y, $y_leaf) = event(120);
 my ($last, $last_leaf) = event(200);
 is($last_leaf, $size - 1, 'the last event is the last leaf');
 
+my $stranger = 'example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k';
 my $out = finds(0, [], 'a log that nobody touched verifies', files('whole'));
 like($out, qr/^note: 3 records of later transactions are not sequenced yet$/m, 'records are told that have no leaf yet');
 my $root = sql('SELECT encode(root, \'base64\') FROM phi.audit_checkpoint ORDER BY size DESC LIMIT 1');
@@ -119,11 +120,22 @@ finds(0, [], 'with a checkpoint that was kept', files('whole', 'kept'));
 $out = finds(0, [], 'without leaves', '--records=@whole.records', '--checkpoints=@whole.checkpoints', '--key=@key');
 like($out, qr/^note: leaves $size to @{[ $size + 2 ]} are covered by no checkpoint$/m, 'of which some are not covered');
 finds(0, [], 'a key as text', (files('whole'))[ 0 .. 2 ], '--key=' . sql('SELECT verifier FROM phi.audit_signer'));
+spew('keys', "$stranger\n\n" . slurp_file("$dir/key"));
+finds(0, [], 'with the keys of several logs', (files('whole'))[ 0 .. 2 ], '--key=@keys');
 export('shuffled', undef, 'SELECT * FROM phi.audit_log ORDER BY md5(record_id::text)');
 finds(0, [], 'in whatever order', files('shuffled'));
 export('half', undef, "SELECT * FROM phi.audit_log WHERE record_id <= $x");
 export('other_half', undef, "SELECT * FROM phi.audit_log WHERE record_id > $x");
 finds(0, [], 'in several files', '--records=@other_half.records', files('half'));
+
+# Each record is proved to be in the tree that the newest checkpoint signs.
+gives($node, undef, q{
+	SELECT count(*), count(*) FILTER (WHERE n.signed AND n.size = p.size AND phi.check_inclusion(p.leaf, p.size, phi.audit_leaf_hash(l), p.proof, n.root))
+	FROM phi.audit_log l, phi.inclusion_proof(l.record_id) p, phi.check_audit_note(p.checkpoint, ARRAY(SELECT verifier FROM phi.audit_signer)) n
+	WHERE l.operation = 'TEST'}, '200|200', 'inclusion of each record is proved');
+gives($node, undef, q{
+	SELECT bool_and(phi.check_consistency(a.size, b.size, phi.consistency_proof(a.size, b.size), a.root, b.root))
+	FROM phi.audit_checkpoint a JOIN phi.audit_checkpoint b ON a.size <= b.size}, 't', 'and that checkpoints begin each other');
 
 # The superuser who edits.
 my $copy = sub { "INSERT INTO LOG SELECT (jsonb_populate_record(l, '$_[0]')).* FROM phi.audit_log l WHERE record_id = $x" };
@@ -138,8 +150,8 @@ my @attacks = (
 	[ 'one doubled', "INSERT INTO LOG SELECT l.* FROM phi.audit_log l WHERE record_id = $x", [qr/^doubled: record $x is there more than once$/] ],
 	[ 'one doubled, with another content', $copy->('{"detail": "x"}'), [qr/^doubled: record $x is there more than once$/] ],
 	[ 'the tail cut off', "DELETE FROM LOG WHERE xact >= (SELECT xact FROM phi.audit_log WHERE record_id = $last)", [ map { qr/^cut off: record \d+, leaf $_$/ } $size - 50 .. $size - 1 ] ],
-	[ 'ids beside leaves exchanged', "UPDATE phi.audit_leaf SET ids = array_replace(array_replace(array_replace(ids, $x, 0), @{[ $x + 1 ]}, $x), 0, @{[ $x + 1 ]}) WHERE $x = ANY (ids)",
-		[ qr/^leaves: leaf \d+ is of record \d+, and is said to be of \d+$/, qr/^leaves: leaf \d+ is of record \d+, and is said to be of \d+$/ ] ],
+	[ 'ids beside leaves exchanged', "UPDATE phi.audit_leaf SET ids = array_replace(array_replace(array_replace(ids, $x, 0), $y, $x), 0, $y) WHERE ids && ARRAY[$x, $y]::bigint[]",
+		[ qr/^leaves: leaf \d+ is of record (?:$x|$y), and is said to be of (?:$x|$y)$/, qr/^leaves: leaf \d+ is of record (?:$x|$y), and is said to be of (?:$x|$y)$/ ] ],
 	[ 'a record with its leaf', "UPDATE LOG SET detail = 'x' WHERE record_id = $x;
 		UPDATE phi.audit_leaf k SET hashes = (SELECT string_agg(phi.audit_leaf_hash(l), '' ORDER BY o) FROM unnest(k.ids) WITH ORDINALITY u(id, o) JOIN phi.audit_log l ON record_id = id) WHERE $x = ANY (ids)",
 		[ map { qr/^checkpoint: that of \d+ leaves has not their root; the fault is in leaves 0 to \d+, records \d+ to \d+$/ } 1 .. 3 ] ],
@@ -181,14 +193,19 @@ finds(0, [], 'who rewrites the log and its checkpoints leaves no trace in what h
 finds(1, [ map { qr/^checkpoint: that of \d+ leaves has not their root; the fault is in leaves 0 to \d+, records \d+ to \d+$/ } 1 .. 2 ], 'but the checkpoints that were kept tell', files('attacked', 'kept'));
 export('attacked', 'DELETE FROM LOG; DELETE FROM phi.audit_leaf; DELETE FROM phi.audit_node; DELETE FROM phi.audit_checkpoint');
 finds(1, [ map { qr/^cut off: a checkpoint has \d+ leaves, the log only 0$/ } 1 .. 2 ], 'also where nothing is left', files('attacked', 'kept'));
-my $stranger = 'example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k';
 finds(1, [ map { qr/^checkpoint: note \d of ".*" is not signed by the key$/ } 1 .. 3 ], 'the key of another log', (files('whole'))[ 0 .. 2 ], "--key=$stranger");
 
 # Records that were retired: a signed note of their leaves stands for them.
 export('old', undef, "SELECT * FROM phi.audit_log l WHERE record_id IN (SELECT unnest(ids) FROM phi.audit_leaf WHERE first_leaf < 64)");
 export('rest', undef, "SELECT * FROM phi.audit_log l WHERE record_id NOT IN (SELECT unnest(ids) FROM phi.audit_leaf WHERE first_leaf < 64)");
-(undef, $out) = verify('--records=@old.records', '--leaves=@old.leaves', '--roots');
+$out = finds(0, [], 'records of some leaves', '--part', files('old'));
+like($out, qr/^note: @{[ $size - 64 ]} leaves have no record in what was given$/m, 'of which it tells how many there are');
 my ($subtree) = $out =~ /^subtree root: (\S+)$/m;
+isnt($subtree, $root, 'they have a root of their own');
+export('attacked', 'UPDATE LOG SET detail = NULL, clinic = login WHERE record_id = (SELECT ids[1] FROM phi.audit_leaf WHERE first_leaf = 0)', 'SELECT * FROM phi.audit_log l WHERE record_id IN (SELECT unnest(ids) FROM phi.audit_leaf WHERE first_leaf < 64)');
+finds(1, [qr/^altered: record \d+, leaf 0$/], 'one of them altered', '--part', files('attacked'));
+$out = finds(0, [], 'roots only', '--roots', (files('old'))[ 0, 1 ], '--part');
+like($out, qr/^subtree root: \Q$subtree\E\nnothing was verified$/m, 'are not called verified');
 sub retirement
 {
 	my ($leaves, $its_root, $suffix) = @_;
@@ -209,9 +226,22 @@ finds(1, [ qr/^retirement: that of leaves \{\[0,999999999\)\} does not fit/, (qr
 retirement(64, $subtree, '');
 finds(1, [ qr/^retirement: note 1 of ".*" is no retirement of "\Q$origin\E"$/, (qr/^missing: /) x 64 ], 'or another text', files('rest'), '--retired=@retired');
 
+# The example of docs/audit-format.md: its bytes are its record's, its hash is theirs.
+my $format = slurp_file('docs/audit-format.md');
+my ($call) = $format =~ /^```sql\n(.*?)^```/ms;
+my ($bytes) = $format =~ /^```hex\n(.*?)^```/ms;
+my ($hash) = $format =~ /^```hash\n(\w+)\n/m;
+$bytes =~ s/\s+//g;
+is(sql($call), $hash, 'the leaf hash of the example');
+is(sql("SELECT encode(sha256('\\x00$bytes'), 'hex')"), $hash, 'is the hash of its bytes');
+my ($row) = $call =~ /(ROW\(.*::phi\.audit_log)/s;
+$row =~ s/\s+/ /g;
+$node->safe_psql('postgres', "\\copy (SELECT (r).* FROM (SELECT $row) x (r)) TO '$dir/example' (FORMAT binary)");
+is(unpack('H*', slurp_file("$dir/example")), unpack('H*', "PGCOPY\n\xff\r\n\0") . '0' x 16 . '0013' . substr($bytes, 4) . 'ffff', 'which are those of COPY');
+
 # What cannot be verified is not called verified.
 foreach my $wrong ([], ['--records=@whole.records'], [ '--records=@whole.records', '--checkpoints=@whole.checkpoints' ], [ '--roots', '--key=@key', '--records=@whole.records' ],
-	[ '--roots', files('whole') ], [ files('whole'), 'more' ], [ files('whole'), '--unknown' ], [ '--retired=@whole.checkpoints', '--records=@whole.records', '--checkpoints=@whole.checkpoints', '--key=@key' ])
+	[ '--roots', files('whole') ], [ files('whole'), 'more' ], [ files('whole'), '--unknown' ], [ '--part', (files('whole'))[ 0, 2, 3 ] ], [ '--retired=@whole.checkpoints', '--records=@whole.records', '--checkpoints=@whole.checkpoints', '--key=@key' ])
 {
 	my ($status, $told, $messages) = verify(@$wrong);
 	ok($status >> 8 == 2 && $told eq '' && $messages =~ /^Usage: /m, "usage: @$wrong");
