@@ -59,9 +59,9 @@ SQL_PARTS = \
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 
-# The custodians' program, installed beside psql.
-CLIENT = phi-unseal
-SCRIPTS_built = $(CLIENT)
+# The custodians' program and the auditors', installed beside psql.
+CLIENTS = phi-unseal phi-verify
+SCRIPTS_built = $(CLIENTS)
 
 # As system headers, so that our warnings are about our code.
 PG_CPPFLAGS = -I$(srcdir)/src -isystem $(shell $(PG_CONFIG) --includedir-server)
@@ -122,8 +122,14 @@ else ifneq ($(PG_CONFIG),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(CLIENT): src/client/$(CLIENT).c
+phi-unseal: src/client/phi-unseal.c
 	$(CC) -std=gnu11 $(CFLAGS) -isystem $(includedir) -o $@ $< -L$(libdir) $(LDFLAGS) -lpq -lsodium
+
+# Needs nothing of PostgreSQL: who doubts a server runs it elsewhere.
+VERIFY = $(addprefix src/,client/phi-verify.c client/verify_files.c client/verify_records.c \
+	client/verify_tree.c audit/merkle.c audit/note.c crypto/hash.c crypto/sign_check.c crypto/text.c)
+phi-verify: $(VERIFY) $(wildcard src/client/*.h src/audit/*.h src/crypto/*.h)
+	$(CC) -std=gnu11 $(CFLAGS) -Isrc -o $@ $(VERIFY) $(LDFLAGS) -lsodium
 
 # Not one header is private enough to be worth tracking one by one.
 $(OBJS): $(wildcard src/*.h src/*/*.h)

@@ -70,11 +70,14 @@ is_definition(Node *command)
 
 /* As looked up now: nothing tells that an object was taken from its extension. */
 static bool
-log_is_in_place(Oid extension)
+log_is_in_place(void)
 {
-	const char *const needed[] = {"audit_log", "audit_record_id"};
+	const char *const needed[] = {"audit_log", "audit_record_id", "audit_state"};
+	Oid			extension = get_extension_oid("pg_phi", true);
 	Oid			schema = get_namespace_oid("phi", true);
 
+	if (!OidIsValid(extension) || !IsTransactionState())
+		return false;
 	for (int i = 0; i < (int) lengthof(needed); i++)
 	{
 		Oid			relid = OidIsValid(schema) ? get_relname_relid(needed[i], schema) : InvalidOid;
@@ -89,16 +92,13 @@ log_is_in_place(Oid extension)
 static void
 check_log(void)
 {
-	Oid			extension;
-
 	CommandCounterIncrement();
-	extension = get_extension_oid("pg_phi", true);
-	if (!OidIsValid(extension))
+	if (!OidIsValid(get_extension_oid("pg_phi", true)))
 		ereport(LOG,
 				(errhidestmt(true),
 				 errmsg("extension \"pg_phi\" is dropped with its audit log by \"%s\", logged in as \"%s\"",
 						GetUserNameFromId(GetUserId(), true), phi_login())));
-	else if (!log_is_in_place(extension))
+	else if (!log_is_in_place())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the audit log cannot be renamed, moved or taken from its extension"),
@@ -163,21 +163,22 @@ before_command(PhiFrame *frame)
 }
 
 static void
-after_command(PhiFrame *frame, bool was_ready, const QueryCompletion *completion)
+after_command(PhiFrame *frame, bool had_log, const QueryCompletion *completion)
 {
 	phi_watch();
-	if (was_ready && !creating_extension)
+	if (had_log)
 		check_log();
 	if (IsA(frame->command, CreateExtensionStmt))
 		CommandCounterIncrement();	/* to see the log */
-	if (frame->is_definition && (!phi_audit_ready() || phi_in_own_script()))
-		return;
-	if (IsA(frame->command, AlterTableStmt))
+	if (IsA(frame->command, AlterTableStmt) && phi_audit_ready() && !phi_in_own_script())
 		add_altered_table((AlterTableStmt *) frame->command);
 	phi_write_touched(frame->number);
-	if (IsA(frame->command, CopyStmt) && phi_audit_ready())
+	if (!(frame->is_definition || IsA(frame->command, CopyStmt)) || !phi_audit_ready() ||
+		phi_in_own_script())
+		return;
+	if (IsA(frame->command, CopyStmt))
 		write_copy((CopyStmt *) frame->command, completion);
-	else if (frame->is_definition && !IsA(frame->command, AlterSystemStmt))
+	else if (!IsA(frame->command, AlterSystemStmt))
 		write_rights(frame->command, frame->tag);
 }
 
@@ -201,7 +202,7 @@ utility(PlannedStmt *statement, const char *text, bool read_only,
 	PhiFrame	frame = {.number = ++frames,.command = statement->utilityStmt};
 	PhiFrame   *outer = phi_frame;
 	bool		is_transaction = IsA(frame.command, TransactionStmt);	/* which frees the tree */
-	bool		was_ready;
+	bool		had_log;
 
 	/* A part of a command is told of by the whole. */
 	if (place == PROCESS_UTILITY_SUBCOMMAND || IsParallelWorker() || is_transaction)
@@ -213,13 +214,13 @@ utility(PlannedStmt *statement, const char *text, bool read_only,
 	}
 	frame.tag = CreateCommandName(frame.command);
 	frame.is_definition = is_definition(frame.command);
-	was_ready = frame.is_definition && phi_audit_ready();
+	had_log = frame.is_definition && !creating_extension && !IsBinaryUpgrade && log_is_in_place();
 	before_command(&frame);
 	phi_frame = &frame;
 	PG_TRY();
 	{
 		run_utility(statement, text, read_only, place, params, environment, dest, completion);
-		after_command(&frame, was_ready, completion);
+		after_command(&frame, had_log, completion);
 	}
 	PG_FINALLY();
 	{

@@ -6,7 +6,8 @@ COMMENT ON FUNCTION phi.audit_event() IS
 
 /*
  * Left out are wrapped keys, how far a job is, and texts that may quote a value:
- * errors, and what a plan read off the table.
+ * errors, and what a plan read off the table. Without its state the log is
+ * closed: that is recorded before; while it is open there is no row to insert.
  */
 DO $$
 DECLARE
@@ -26,12 +27,13 @@ BEGIN
       ('destruction_certificate', ''),
       ('compromise_report', 'attempts rotated_to exposed problem report'),
       ('rekey_job', 'phase pass values_done error base_at base_rows base_blocks'),
-      ('protect_job', 'columns replacements plan fingerprint trigger_row next_block blocks rows_copied changes_copied unknown snapshots tries waits_for error report worked_at base_at base_rows base_block phase shadow filenode key')
+      ('protect_job', 'columns replacements plan fingerprint trigger_row next_block blocks rows_copied changes_copied unknown snapshots tries waits_for error report worked_at base_at base_rows base_block phase shadow filenode key'),
+      ('audit_state', 'horizon size frontier exported server_start settings')
     ) v(name, left_out)
   LOOP
-    EXECUTE format('CREATE TRIGGER audit_event AFTER INSERT OR UPDATE OR DELETE ON phi.%I FOR EACH ROW EXECUTE FUNCTION phi.audit_event(%s)',
-                   told.name, told.left_out);
-    EXECUTE format('CREATE TRIGGER audit_truncate AFTER TRUNCATE ON phi.%I FOR EACH STATEMENT EXECUTE FUNCTION phi.audit_event()', told.name);
+    EXECUTE format('CREATE TRIGGER audit_event %s ON phi.%I FOR EACH ROW EXECUTE FUNCTION phi.audit_event(%s)',
+                   CASE told.name WHEN 'audit_state' THEN 'BEFORE UPDATE OR DELETE' ELSE 'AFTER INSERT OR UPDATE OR DELETE' END, told.name, told.left_out);
+    EXECUTE format('CREATE TRIGGER audit_truncate BEFORE TRUNCATE ON phi.%I FOR EACH STATEMENT EXECUTE FUNCTION phi.audit_event()', told.name);
     EXECUTE format('ALTER TABLE phi.%I ENABLE ALWAYS TRIGGER audit_event, ENABLE ALWAYS TRIGGER audit_truncate', told.name);
   END LOOP;
 END $$;

@@ -71,17 +71,20 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.guard_history(regclass, oid) FROM PUBLIC;
 COMMENT ON FUNCTION phi.guard_history(regclass, oid) IS 'Gives a new history to its owner and keeps everybody from writing it; internal to phi.audit';
 
-CREATE FUNCTION phi.key_columns(relation regclass) RETURNS TABLE (name name, type oid, "position" bigint)
+CREATE FUNCTION phi.key_columns(relation regclass) RETURNS TABLE (name name, type oid, "position" bigint, equal text)
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-  SELECT a.attname, a.atttypid, k.n
-  FROM pg_index i, unnest((i.indkey::smallint[])[0:i.indnkeyatts - 1]) WITH ORDINALITY k(attnum, n)
+  SELECT a.attname, a.atttypid, k.n, format('OPERATOR(%s.%s)', o.oprnamespace::regnamespace, o.oprname)
+  FROM pg_index i, unnest((i.indkey::smallint[])[0:i.indnkeyatts - 1], (i.indclass::oid[])[0:i.indnkeyatts - 1]) WITH ORDINALITY k(attnum, opclass, n)
   JOIN pg_attribute a ON a.attrelid = relation AND a.attnum = k.attnum
+  JOIN pg_opclass c ON c.oid = k.opclass
+  JOIN pg_amop m ON (m.amopfamily, m.amoplefttype, m.amoprighttype, m.amopstrategy) = (c.opcfamily, c.opcintype, c.opcintype, 3)
+  JOIN pg_operator o ON o.oid = m.amopopr
   WHERE i.indrelid = relation AND i.indisprimary;
 END;
 REVOKE EXECUTE ON FUNCTION phi.key_columns(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.key_columns(regclass) TO PUBLIC;
-COMMENT ON FUNCTION phi.key_columns(regclass) IS 'Columns of a table''s primary key in their order, as its definition says';
+COMMENT ON FUNCTION phi.key_columns(regclass) IS 'Columns of a table''s primary key in their order, and what compares each, as its definition says';
 
 CREATE FUNCTION phi.make_history(relation regclass, name name) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -122,6 +125,7 @@ DECLARE
   lost name[];
   number smallint;
   column_name name;
+  owner oid;
   n int;
 BEGIN
   WITH t AS (
@@ -138,8 +142,10 @@ BEGIN
   IF added IS NULL OR added <> '{}' AND lost <> '{}' THEN
     RETURN false;
   END IF;
+  /* As the owner: the checks of a domain are run. */
+  SELECT c.relowner INTO owner FROM pg_class c WHERE c.oid = history;
   FOREACH number IN ARRAY added LOOP
-    EXECUTE format('ALTER TABLE %s ADD COLUMN %s', history, phi.history_column(relation, number));
+    PERFORM phi.run_command(format('ALTER TABLE %s ADD COLUMN %s', history, phi.history_column(relation, number)), owner, true);
   END LOOP;
   FOREACH column_name IN ARRAY lost LOOP
     SELECT coalesce(max(substring(a.attname FROM '^phi_dropped_(\d+)$')::int), 0) + 1 INTO n FROM pg_attribute a WHERE a.attrelid = history;
@@ -281,7 +287,7 @@ BEGIN
   END IF;
   SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO columns
   FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped;
-  SELECT string_agg(format('h.%I', k.name), ', ' ORDER BY k.position), string_agg(format('h.%I = t.%1$I', k.name), ' AND ')
+  SELECT string_agg(format('h.%I', k.name), ', ' ORDER BY k.position), string_agg(format('h.%I %s t.%1$I', k.name, k.equal), ' AND ')
   INTO keys, same FROM phi.key_columns(relation) k;
   /* Of changes at the same time the one that ended a version tells more. */
   RETURN QUERY EXECUTE format(

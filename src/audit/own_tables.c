@@ -129,25 +129,27 @@ record_row(const TriggerData *data)
 }
 
 /*
- * phi.audit_event() returns trigger.  The rows of a COPY are told of by one
- * record of the command.
+ * phi.audit_event() returns trigger: after the change, or before one that may
+ * close the log.  The rows of a COPY are told of by one record of the command.
  */
 Datum
 phi_audit_event(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
+	HeapTuple	row;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"phi.audit_event\" is for triggers only")));
+	row = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
 	if (!phi_audit_ready() || phi_in_copy())
-		return PointerGetDatum(NULL);
+		return PointerGetDatum(row);
 	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
 		record_row(data);
 	else
 		phi_audit_event_write("TRUNCATE",
 							  phi_subject(RelationRelationId, RelationGetRelid(data->tg_relation)).name,
 							  NULL);
-	return PointerGetDatum(NULL);
+	return PointerGetDatum(row);
 }

@@ -27,6 +27,7 @@
 #include "catalog/pg_rewrite.h"
 #include "catalog/pg_statistic_ext.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -129,7 +130,8 @@ is_trail_function(Oid function)
 	if (get_func_namespace(function) != our_schema())
 		return false;
 	name = get_func_name(function);
-	return name != NULL && (strcmp(name, "audit_change") == 0 || strcmp(name, "refuse_change") == 0);
+	return name != NULL && (strcmp(name, "audit_change") == 0 || strcmp(name, "refuse_change") == 0 ||
+							 strcmp(name, "refuse_insert") == 0);
 }
 
 static bool
@@ -195,6 +197,10 @@ is_in_our_room(Oid class, Oid object)
 	bool		isnull = true;
 	Oid			schema = InvalidOid;
 
+	/* The type of a table's rows, or of arrays, comes and goes with another. */
+	if (class == TypeRelationId &&
+		(OidIsValid(get_typ_typrelid(object)) || OidIsValid(get_element_type(object))))
+		return false;
 	if (is_ours(class, object))
 		return true;
 	if (class == NamespaceRelationId)

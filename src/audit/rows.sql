@@ -35,6 +35,19 @@ REVOKE EXECUTE ON FUNCTION phi.add_audit_keys() FROM PUBLIC;
 COMMENT ON FUNCTION phi.add_audit_keys() IS
   'Makes the keys of the audit log''s digests: for each clinic, and for sessions without one (clinic 0), where there is none yet; internal to phi.audit';
 
+CREATE FUNCTION phi.table_tree(relation regclass) RETURNS TABLE (member regclass, is_partition boolean)
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  WITH RECURSIVE tree (oid) AS (
+    SELECT relation::oid UNION
+    SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
+  )
+  SELECT c.oid::regclass, c.relispartition FROM tree JOIN pg_class c ON c.oid = tree.oid WHERE c.relkind IN ('r', 'p');
+END;
+REVOKE EXECUTE ON FUNCTION phi.table_tree(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION phi.table_tree(regclass) IS
+  'A table, its partitions and the tables that inherit from it; internal to phi.audit';
+
 CREATE FUNCTION phi.check_auditable(relation regclass) RETURNS void
   LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 AS $$
@@ -42,6 +55,7 @@ DECLARE
   wrong text;
 BEGIN
   PERFORM phi.require_owner(relation);
+  PERFORM phi.require_owner(t.member) FROM phi.table_tree(relation) t;
   SELECT CASE
     WHEN c.relkind NOT IN ('r', 'p') THEN format('%s is not a table', relation)
     WHEN c.relpersistence = 't' THEN format('table %s is temporary', relation)
@@ -62,19 +76,6 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.check_auditable(regclass) FROM PUBLIC;
 COMMENT ON FUNCTION phi.check_auditable(regclass) IS
   'ERROR 42501 unless the caller owns the table, 42809 when such a table cannot be audited; internal to phi.audit';
-
-CREATE FUNCTION phi.table_tree(relation regclass) RETURNS TABLE (member regclass, is_partition boolean)
-  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-  WITH RECURSIVE tree (oid) AS (
-    SELECT relation::oid UNION
-    SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
-  )
-  SELECT c.oid::regclass, c.relispartition FROM tree JOIN pg_class c ON c.oid = tree.oid WHERE c.relkind IN ('r', 'p');
-END;
-REVOKE EXECUTE ON FUNCTION phi.table_tree(regclass) FROM PUBLIC;
-COMMENT ON FUNCTION phi.table_tree(regclass) IS
-  'A table, its partitions and the tables that inherit from it; internal to phi.audit';
 
 CREATE FUNCTION phi.drop_audit_triggers(relation regclass) RETURNS boolean
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -176,7 +177,7 @@ CREATE VIEW phi.audited_tables AS
   FROM pg_catalog.pg_trigger t, phi.history_of(t.tgrelid) h
   WHERE t.tgfoid = 'phi.audit_change'::regproc AND t.tgparentid = 0 AND t.tgtype & 1 = 1;
 REVOKE ALL ON phi.audited_tables FROM PUBLIC;
-GRANT SELECT ON phi.audited_tables TO phi_auditor, phi_custodian;
+GRANT SELECT ON phi.audited_tables TO phi_auditor;
 COMMENT ON VIEW phi.audited_tables IS
   'Tables of phi.audit(): the table with old versions of rows and since when it is kept, NULL without history; what keeps rows from being changed until phi.audit() is called again';
 
@@ -185,4 +186,4 @@ CREATE FUNCTION phi.row_digest(record anyelement, key_id int) RETURNS bytea
 REVOKE EXECUTE ON FUNCTION phi.row_digest(anyelement, int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.row_digest(anyelement, int) TO phi_auditor;
 COMMENT ON FUNCTION phi.row_digest(anyelement, int) IS
-  'Digest of a row of a table that is audited, as in phi.audit_log.old_digest and new_digest, by the key that digest_key names: SELECT phi.row_digest(p, 7) FROM patient p. 32 bytes; ERROR 42809 for what is no such row, 42704 for what is no such key, 55000 when the key is destroyed';
+  'Digest of a row of a table that is audited, as in phi.audit_log.old_digest and new_digest, by the key that digest_key names: SELECT phi.row_digest(p, 7) FROM patient p. Auditors open no clinic: where row security hides rows, one with BYPASSRLS sees them, as ciphertext. 32 bytes; ERROR 42809 for what is no such row, 42704 for what is no such key, 55000 when the key is destroyed';

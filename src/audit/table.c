@@ -115,23 +115,40 @@ describe_key_column(PhiAuditedTable *table, Relation rel, AttrNumber attnum)
 		table->key_needs_settings |= !has_stable_text(type);
 }
 
+static bool
+describe_key_of(PhiAuditedTable *table, Relation rel, Oid index)
+{
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	Form_pg_index form;
+	bool		primary;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for index %u", index);
+	form = (Form_pg_index) GETSTRUCT(tuple);
+	primary = form->indisprimary;
+	if (primary)
+	{
+		table->key = palloc0(form->indnkeyatts * sizeof(PhiKeyColumn));
+		for (int i = 0; i < form->indnkeyatts; i++)
+			describe_key_column(table, rel, form->indkey.values[i]);
+	}
+	ReleaseSysCache(tuple);
+	return primary;
+}
+
+/* The server's own cache of it leaves deferrable ones out. */
 static void
 describe_key(PhiAuditedTable *table, Relation rel)
 {
-	HeapTuple	tuple;
-	Form_pg_index index;
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *cell;
 
-	list_free(RelationGetIndexList(rel));
-	if (!OidIsValid(rel->rd_pkindex))
-		return;
-	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(rel->rd_pkindex));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for index %u", rel->rd_pkindex);
-	index = (Form_pg_index) GETSTRUCT(tuple);
-	table->key = palloc0(index->indnkeyatts * sizeof(PhiKeyColumn));
-	for (int i = 0; i < index->indnkeyatts; i++)
-		describe_key_column(table, rel, index->indkey.values[i]);
-	ReleaseSysCache(tuple);
+	foreach(cell, indexes)
+	{
+		if (describe_key_of(table, rel, lfirst_oid(cell)))
+			break;
+	}
+	list_free(indexes);
 }
 
 char *

@@ -27,7 +27,6 @@ typedef struct Touched
 	PhiSubject	subject;
 	ObjectAccessType access;
 	bool		dropped;		/* itself, not a part of it */
-	bool		written;
 	StringInfoData lost;		/* policies, and triggers of ours, that were dropped */
 } Touched;
 
@@ -193,17 +192,12 @@ phi_forget_touched(void)
 		MemoryContextReset(context);
 }
 
-/* What the frame touched, and all that frames within it left: 0 is all. */
-void
-phi_write_touched(uint64 from)
+static void
+write_from(uint64 from)
 {
-	MemoryContext old;
 	ListCell   *cell;
 
-	if (touched == NIL)
-		return;
 	CommandCounterIncrement();	/* to see what was made */
-	old = MemoryContextSwitchTo(context);
 	foreach(cell, touched)
 	{
 		Touched    *t = lfirst(cell);
@@ -216,14 +210,28 @@ phi_write_touched(uint64 from)
 	{
 		Touched    *t = lfirst(cell);
 
-		if (t->number < from || t->written)
-			continue;
-		write_touched(t);
-		t->written = true;
+		if (t->number >= from)
+			write_touched(t);
 	}
-	MemoryContextSwitchTo(old);
+}
+
+/*
+ * What the frame touched, and all that frames within it left: 0 is all.  Nothing
+ * is left of it afterwards, for the frame goes.
+ */
+void
+phi_write_touched(uint64 from)
+{
+	MemoryContext old;
+
+	if (touched == NIL)
+		return;
+	old = MemoryContextSwitchTo(context);
+	if (phi_audit_ready())
+		write_from(from);
 	while (touched != NIL && ((Touched *) llast(touched))->number >= from)
 		touched = list_truncate(touched, list_length(touched) - 1);
+	MemoryContextSwitchTo(old);
 	if (touched == NIL)
 		phi_forget_touched();
 }

@@ -42,7 +42,7 @@ typedef struct Seen
 
 static Seen seen;
 static bool started = false;
-static bool may_revert = false; /* SET LOCAL ended with the transaction */
+static bool committed = false;	/* SET LOCAL is about to end */
 
 /* What was seen before the first change of each subtransaction. */
 typedef struct Mark
@@ -115,6 +115,13 @@ is_harmless(const struct config_generic *setting)
 }
 
 static void
+see_roles(void)
+{
+	seen.session = GetSessionUserId();
+	seen.role = GetOuterUserId();
+}
+
+static void
 see_settings(void)
 {
 	for (int i = 0; i < n_watched; i++)
@@ -147,6 +154,17 @@ start_watch(void)
 	started = true;
 }
 
+/* What SET LOCAL set is given back after the last call for transactions, and before this. */
+static void
+after_transaction(void *arg)
+{
+	if (!committed)
+		return;
+	see_roles();
+	see_settings();
+	committed = false;
+}
+
 /* To be called before what was seen is changed. */
 static void
 mark(void)
@@ -155,6 +173,14 @@ mark(void)
 
 	if (n_marks > 0 && marks[n_marks - 1].level >= level)
 		return;
+	if (n_marks == 0)
+	{
+		MemoryContextCallback *callback = MemoryContextAllocZero(TopTransactionContext,
+																 sizeof(MemoryContextCallback));
+
+		callback->func = after_transaction;
+		MemoryContextRegisterResetCallback(TopTransactionContext, callback);
+	}
 	if (n_marks == max_marks)
 	{
 		int			size = max_marks == 0 ? 4 : 2 * max_marks;
@@ -227,13 +253,6 @@ phi_watch(void)
 		return;
 	if (!started)
 		start_watch();
-	if (may_revert)
-	{
-		seen.session = GetSessionUserId();
-		seen.role = GetOuterUserId();
-		see_settings();
-		may_revert = false;
-	}
 	if (GetSessionUserId() != seen.session || GetOuterUserId() != seen.role)
 		note_role();
 	for (int i = 0; i < n_watched; i++)
@@ -253,7 +272,7 @@ at_transaction(XactEvent event, void *arg)
 	if (event == XACT_EVENT_ABORT)
 		seen = marks[0].before;
 	else
-		may_revert = true;
+		committed = true;
 	n_marks = 0;
 }
 

@@ -10,12 +10,16 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
@@ -42,10 +46,23 @@
 static PhiAuditOrder order;
 static uint32 again = 0;		/* chores that are not finished */
 
+/*
+ * DROP EXTENSION locks one table after the other, in its own order: it waits
+ * here until we are done, or we for it, and then there is nothing to do.
+ */
 static void
 begin(void)
 {
+	Oid			extension;
+
 	StartTransactionCommand();
+	extension = get_extension_oid("pg_phi", true);
+	if (OidIsValid(extension))
+	{
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+		if (!OidIsValid(get_extension_oid("pg_phi", true)))
+			proc_exit(0);
+	}
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 

@@ -121,7 +121,8 @@ sub gone
 	}
 	return 0;
 }
-my $sleep = "sleep 600 & echo \$! >$base/pid; wait";
+# The audit log's worker asks for keys, too.
+my $sleep = "grep -qa audit /proc/\$PPID/cmdline || { sleep 600 & echo \$! >$base/pid; wait; }";
 $node->append_conf('postgresql.conf', "phi.key_command_timeout = 700ms\n");
 $log = fails("echo whisper >&2; $sleep", qr/took too long.*700 ms.*HINT/s, 'that hangs');
 like($log, qr/after 700 ms.*It said: whisper/, 'command that hangs: the log has what it said');
@@ -185,7 +186,7 @@ SELECT phi.create_clinic('n$n', 'N'); SELECT phi.grant_clinic('app_b', 'n$n');
 END
 }
 $node->safe_psql('many', $script =~ s/; (?=SELECT|DELETE)/;\n/gr . q{
-	INSERT INTO phi.data_key SELECT * FROM kept;
+	INSERT INTO phi.data_key SELECT * FROM kept WHERE clinic_id > 0;
 	CREATE TABLE patient (clinic text, name enctext(identity));
 	GRANT SELECT, INSERT ON patient TO app_b;
 });

@@ -192,7 +192,7 @@ sub memory_areas
 }
 
 # The data keys that a backend holds: where src/crypto/secret.c keeps them, 64
-# structures of 256 bytes, each with its key from the twelfth byte on.
+# structures of 288 bytes, each with its key from the twelfth byte on.
 sub data_keys
 {
 	my ($pid) = @_;
@@ -201,11 +201,11 @@ sub data_keys
 	for my $area (@{ memory_areas($pid, 'dd') // [] })
 	{
 		# libsodium puts what it gives at the end of its pages.
-		my $begin = length($area->[1]) - 64 * 256;
-		next unless $area->[0] eq 'p' && $begin == 4096;
+		my $begin = length($area->[1]) - 64 * 288;
+		next unless $area->[0] eq 'p' && $begin == 2048;
 		for my $i (0 .. 63)
 		{
-			my $key = substr $area->[1], $begin + 256 * $i + 12, 32;
+			my $key = substr $area->[1], $begin + 288 * $i + 12, 32;
 			$keys{$key} = 1 if $key ne "\0" x 32;
 		}
 	}
