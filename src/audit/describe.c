@@ -39,8 +39,10 @@ phi_add_relation(StringInfo out, const RangeVar *relation)
 }
 
 void
-phi_add_role(StringInfo out, const RoleSpec *role)
+phi_add_role(StringInfo out, const void *item)
 {
+	const RoleSpec *role = item;
+
 	if (role->roletype == ROLESPEC_PUBLIC)
 		appendStringInfoString(out, "PUBLIC");
 	else if (role->roletype == ROLESPEC_CSTRING)
@@ -310,35 +312,52 @@ add_alteration(StringInfo out, Node *command)
 	}
 }
 
+/* What becomes of each object on the way. */
 static bool
+add_owned(StringInfo out, Node *command)
+{
+	if (IsA(command, ReassignOwnedStmt))
+	{
+		appendStringInfoString(out, "owner to ");
+		phi_add_role(out, ((ReassignOwnedStmt *) command)->newrole);
+		return true;
+	}
+	if (!IsA(command, DropOwnedStmt))
+		return false;
+	appendStringInfoString(out, "owned by ");
+	phi_add_list(out, ((DropOwnedStmt *) command)->roles, phi_add_role);
+	return true;
+}
+
+static void
 add_creation(StringInfo out, Node *command)
 {
 	switch (nodeTag(command))
 	{
 		case T_CreateStmt:
 			add_table(out, (CreateStmt *) command);
-			return true;
+			break;
 		case T_CreateTableAsStmt:
 			appendStringInfoString(out, "from a query");
-			return true;
+			break;
 		case T_IndexStmt:
 			add_named(out, "index", ((IndexStmt *) command)->idxname);
-			return true;
+			break;
 		case T_CreateTrigStmt:
 			add_trigger(out, (CreateTrigStmt *) command);
-			return true;
+			break;
 		case T_CreatePolicyStmt:
 			add_named(out, "policy", ((CreatePolicyStmt *) command)->policy_name);
-			return true;
+			break;
 		case T_RuleStmt:
 			add_named(out, "rule", ((RuleStmt *) command)->rulename);
-			return true;
+			break;
 		case T_CreateFunctionStmt:
 			if (((CreateFunctionStmt *) command)->replace)
 				appendStringInfoString(out, "created or replaced");
-			return true;
+			break;
 		default:
-			return false;
+			break;
 	}
 }
 
@@ -348,5 +367,7 @@ phi_describe_definition(Node *command)
 	StringInfoData out;
 
 	initStringInfo(&out);
-	return (add_alteration(&out, command) || add_creation(&out, command)) && out.len > 0 ? out.data : NULL;
+	if (!add_alteration(&out, command) && !add_owned(&out, command))
+		add_creation(&out, command);
+	return out.len > 0 ? out.data : NULL;
 }

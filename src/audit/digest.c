@@ -44,6 +44,7 @@
 #include "utils/syscache.h"
 
 #include "audit/digest.h"
+#include "audit/log.h"
 #include "compat.h"
 #include "value/guard.h"
 #include "value/value.h"
@@ -437,27 +438,28 @@ put_row(PhiDigester *digester, const Source *source, PhiRowBytes *out)
 	out->begins[digester->n] = out->len;
 }
 
-/* Functions that send text convert it to the client's encoding: not here. */
+typedef struct Putting
+{
+	PhiDigester *digester;
+	const Source *source;
+	PhiRowBytes *out;
+} Putting;
+
+static void
+put_one(void *argument)
+{
+	Putting    *putting = argument;
+
+	put_row(putting->digester, putting->source, putting->out);
+}
+
 static void
 put_row_in_utf8(PhiDigester *digester, const Source *source, PhiRowBytes *out)
 {
-	int			client = pg_get_client_encoding();
-
-	if (!digester->sends || client == GetDatabaseEncoding())
-	{
+	if (digester->sends)
+		phi_run_in_utf8(put_one, &(Putting) {digester, source, out});
+	else
 		put_row(digester, source, out);
-		return;
-	}
-	PG_TRY();
-	{
-		SetClientEncoding(GetDatabaseEncoding());
-		put_row(digester, source, out);
-	}
-	PG_FINALLY();
-	{
-		SetClientEncoding(client);
-	}
-	PG_END_TRY();
 }
 
 void
@@ -476,25 +478,4 @@ phi_digest_new_row(PhiDigester *digester, const PhiRowBytes *old_row,
 	Source		source = {old_row, old_values, old_nulls, values, nulls, changed};
 
 	put_row_in_utf8(digester, &source, out);
-}
-
-void
-phi_compute_digest(PhiSecret *secret, PhiSpan data, uint8 *out)
-{
-	if (phi_digest(secret, data, out) != PHI_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("could not compute a digest of a row")));
-}
-
-PhiKey *
-phi_digest_key(void)
-{
-	const PhiSession *session = phi_session();
-	PhiKey	   *key = session == NULL ? NULL :
-		phi_key_active(session->clinic_id, PHI_CLASS_DIGEST);
-
-	if (key == NULL)
-		key = phi_key_active(PHI_NO_CLINIC, PHI_CLASS_DIGEST);
-	return key != NULL && phi_key_available(key) ? key : NULL;
 }

@@ -67,10 +67,10 @@ extern char *phi_describe_definition(Node *command);
  */
 extern bool phi_describe_rights(Node *command, StringInfo detail, char **relation);
 
-/* Parts of details. */
+/* Parts of details; those of items can be told as a list. */
 extern void phi_add_name(StringInfo out, const char *name);
 extern void phi_add_relation(StringInfo out, const RangeVar *relation);
-extern void phi_add_role(StringInfo out, const RoleSpec *role);
+extern void phi_add_role(StringInfo out, const void *item);
 extern void phi_add_object(StringInfo out, const void *object);
 extern void phi_add_list(StringInfo out, List *items, void (*add) (StringInfo, const void *));
 

@@ -10,6 +10,7 @@
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -132,6 +133,43 @@ write_record(StringInfo out, Columns *columns, HeapTupleHeader header)
 	pfree(nulls);
 }
 
+void
+phi_run_in_utf8(void (*work) (void *), void *argument)
+{
+	int			client = pg_get_client_encoding();
+
+	if (client == GetDatabaseEncoding())
+	{
+		work(argument);
+		return;
+	}
+	PG_TRY();
+	{
+		SetClientEncoding(GetDatabaseEncoding());
+		work(argument);
+	}
+	PG_FINALLY();
+	{
+		SetClientEncoding(client);
+	}
+	PG_END_TRY();
+}
+
+typedef struct Writing
+{
+	StringInfo	out;
+	Columns    *columns;
+	HeapTupleHeader header;
+} Writing;
+
+static void
+write_one(void *argument)
+{
+	Writing    *writing = argument;
+
+	write_record(writing->out, writing->columns, writing->header);
+}
+
 /* phi.audit_leaf_hash(phi.audit_log) returns bytea */
 Datum
 phi_audit_leaf_hash(PG_FUNCTION_ARGS)
@@ -144,7 +182,7 @@ phi_audit_leaf_hash(PG_FUNCTION_ARGS)
 	if (columns == NULL)
 		columns = look_up_columns(fcinfo, header);
 	initStringInfo(&out);
-	write_record(&out, columns, header);
+	phi_run_in_utf8(write_one, &(Writing) {&out, columns, header});
 	SET_VARSIZE(hash, VARHDRSZ + PHI_HASH_SIZE);
 	if (phi_merkle_leaf((PhiSpan) {(uint8 *) out.data, out.len}, (PhiHash *) VARDATA(hash)) != PHI_OK)
 		ereport(ERROR,

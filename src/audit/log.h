@@ -14,4 +14,7 @@ extern char *phi_audit_system_name(void);
  */
 extern bool phi_audit_sign_tree(void);
 
+/* Functions that send text convert it to the client's encoding: not in "work". */
+extern void phi_run_in_utf8(void (*work) (void *), void *argument);
+
 #endif							/* PHI_AUDIT_LOG_H */

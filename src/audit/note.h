@@ -80,7 +80,7 @@ extern PhiStatus phi_note_sign(PhiSpan text, const char *name, const PhiSecret *
  * name and hash a signature bears.  Other signatures are not looked into.
  * "text" is within the note; "signer" (or NULL) is the first that signed.
  * PHI_MALFORMED: it is no note; PHI_AUTH: nobody known has signed it, or a
- * signature is false.
+ * signature is false ("text" is set all the same, to say what it was about).
  */
 extern PhiStatus phi_note_open(PhiSpan note, const PhiVerifier *verifiers, int n,
 							   PhiSpan *text, int *signer);

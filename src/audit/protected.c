@@ -52,8 +52,10 @@ static const Part parts[] = {
 	{PolicyRelationId, PolicyOidIndexId, Anum_pg_policy_oid, Anum_pg_policy_polrelid},
 	{RewriteRelationId, RewriteOidIndexId, Anum_pg_rewrite_oid, Anum_pg_rewrite_ev_class},
 	{ConstraintRelationId, ConstraintOidIndexId, Anum_pg_constraint_oid, Anum_pg_constraint_conrelid},
-	{StatisticExtRelationId, StatisticExtOidIndexId, Anum_pg_statistic_ext_oid, Anum_pg_statistic_ext_stxrelid},
-	{PublicationRelRelationId, PublicationRelObjectIndexId, Anum_pg_publication_rel_oid, Anum_pg_publication_rel_prrelid},
+	{StatisticExtRelationId, StatisticExtOidIndexId, Anum_pg_statistic_ext_oid,
+	Anum_pg_statistic_ext_stxrelid},
+	{PublicationRelRelationId, PublicationRelObjectIndexId, Anum_pg_publication_rel_oid,
+	Anum_pg_publication_rel_prrelid},
 };
 
 static Oid

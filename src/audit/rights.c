@@ -11,7 +11,6 @@
 #include "catalog/namespace.h"
 #include "commands/defrem.h"
 #include "nodes/makefuncs.h"
-#include "nodes/value.h"
 #include "parser/parse_func.h"
 #include "parser/parse_type.h"
 #include "utils/builtins.h"
@@ -20,12 +19,6 @@
 
 #include "audit/events.h"
 #include "compat.h"
-
-static void
-add_item_role(StringInfo out, const void *item)
-{
-	phi_add_role(out, item);
-}
 
 static void
 add_item_name(StringInfo out, const void *item)
@@ -104,12 +97,7 @@ add_names(StringInfo out, const void *item)
 static void
 add_number(StringInfo out, const void *item)
 {
-	const Node *number = item;
-
-	if (IsA(number, Integer))
-		appendStringInfo(out, "%ld", (long) intVal(number));
-	else if (IsA(number, Float))
-		appendStringInfoString(out, castNode(Float, unconstify(Node *, number))->fval);
+	appendStringInfo(out, "%u", oidparse(unconstify(Node *, (const Node *) item)));
 }
 
 /* The kinds of objects that rights are on. */
@@ -174,7 +162,7 @@ add_grant(StringInfo out, const GrantStmt *grant)
 		appendStringInfoString(out, "ALL ");
 	add_targets(out, grant);
 	appendStringInfoString(out, grant->is_grant ? " TO " : " FROM ");
-	phi_add_list(out, grant->grantees, add_item_role);
+	phi_add_list(out, grant->grantees, phi_add_role);
 	if (grant->is_grant && grant->grant_option)
 		appendStringInfoString(out, " WITH GRANT OPTION");
 	if (grant->grantor != NULL)
@@ -207,7 +195,7 @@ add_role_grant(StringInfo out, const GrantRoleStmt *grant)
 	}
 	phi_add_list(out, grant->granted_roles, add_granted_role);
 	appendStringInfoString(out, grant->is_grant ? " TO " : " FROM ");
-	phi_add_list(out, grant->grantee_roles, add_item_role);
+	phi_add_list(out, grant->grantee_roles, phi_add_role);
 	if (grant->is_grant && options != NIL)
 	{
 		appendStringInfoString(out, " WITH ");
@@ -233,7 +221,7 @@ add_default_rights(StringInfo out, const AlterDefaultPrivilegesStmt *alter)
 		bool		is_schemas = strcmp(option->defname, "schemas") == 0;
 
 		appendStringInfoString(out, is_schemas ? "IN SCHEMA " : "FOR ROLE ");
-		phi_add_list(out, (List *) option->arg, is_schemas ? add_item_name : add_item_role);
+		phi_add_list(out, (List *) option->arg, is_schemas ? add_item_name : phi_add_role);
 		appendStringInfoString(out, ": ");
 	}
 	add_grant(out, alter->action);
@@ -282,7 +270,7 @@ add_role_option(StringInfo out, const void *item)
 		if (role_options[i].kind == ROLES)
 		{
 			appendStringInfoChar(out, ' ');
-			phi_add_list(out, (List *) option->arg, add_item_role);
+			phi_add_list(out, (List *) option->arg, phi_add_role);
 		}
 		return;
 	}
@@ -361,15 +349,15 @@ describe_role(Node *command, StringInfo out)
 			add_role_setting(out, (AlterRoleSetStmt *) command);
 			return true;
 		case T_DropRoleStmt:
-			phi_add_list(out, ((DropRoleStmt *) command)->roles, add_item_role);
+			phi_add_list(out, ((DropRoleStmt *) command)->roles, phi_add_role);
 			return true;
 		case T_ReassignOwnedStmt:
-			phi_add_list(out, ((ReassignOwnedStmt *) command)->roles, add_item_role);
+			phi_add_list(out, ((ReassignOwnedStmt *) command)->roles, phi_add_role);
 			appendStringInfoString(out, " to ");
 			phi_add_role(out, ((ReassignOwnedStmt *) command)->newrole);
 			return true;
 		case T_DropOwnedStmt:
-			phi_add_list(out, ((DropOwnedStmt *) command)->roles, add_item_role);
+			phi_add_list(out, ((DropOwnedStmt *) command)->roles, phi_add_role);
 			return true;
 		case T_RenameStmt:
 			if (((RenameStmt *) command)->renameType != OBJECT_ROLE)

@@ -134,7 +134,10 @@ BEGIN
       MESSAGE = 'the table and history must not be null';
   END IF;
   PERFORM phi.check_auditable(relation);
-  EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
+  /* As strong as what follows needs, or others who wait for us would wait in vain. */
+  EXECUTE format('LOCK TABLE %s IN %s MODE', relation,
+                 CASE WHEN EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = relation AND t.tgfoid = 'phi.audit_change'::regproc)
+                   THEN 'ACCESS EXCLUSIVE' ELSE 'SHARE ROW EXCLUSIVE' END);
   /* It may have been changed while we waited. */
   PERFORM phi.check_auditable(relation);
   PERFORM phi.open_audit();
@@ -173,13 +176,17 @@ COMMENT ON FUNCTION phi.unaudit(regclass) IS
   'Ends what phi.audit() began; ERROR 42704 when the table is not audited';
 
 CREATE VIEW phi.audited_tables AS
-  SELECT t.tgrelid::regclass AS relation, h.history, h.since, h.problem
+  SELECT t.tgrelid::regclass AS relation, h.history, h.since,
+         coalesce(h.problem, (SELECT format('TRUNCATE %s is not recorded: call phi.audit() again.', string_agg(m.member::text, ', '))
+                              FROM phi.table_tree(t.tgrelid) m
+                              WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger s WHERE s.tgrelid = m.member AND s.tgfoid = t.tgfoid AND s.tgtype & 1 = 0)
+                              HAVING count(*) > 0)) AS problem
   FROM pg_catalog.pg_trigger t, phi.history_of(t.tgrelid) h
   WHERE t.tgfoid = 'phi.audit_change'::regproc AND t.tgparentid = 0 AND t.tgtype & 1 = 1;
 REVOKE ALL ON phi.audited_tables FROM PUBLIC;
 GRANT SELECT ON phi.audited_tables TO phi_auditor;
 COMMENT ON VIEW phi.audited_tables IS
-  'Tables of phi.audit(): the table with old versions of rows and since when it is kept, NULL without history; what keeps rows from being changed until phi.audit() is called again';
+  'Tables of phi.audit(): the table with old versions of rows and since when it is kept, NULL without history; and what is wrong until phi.audit() is called again: a history that does not fit keeps rows from being changed, partitions and children that were added since are not recorded as the others';
 
 CREATE FUNCTION phi.row_digest(record anyelement, key_id int) RETURNS bytea
   AS 'MODULE_PATHNAME', 'phi_row_digest' LANGUAGE C STABLE STRICT PARALLEL SAFE;

@@ -216,11 +216,11 @@ phi_audited_table(Relation rel, Oid function)
 		return table;
 	if (!found)
 		table->context = NULL;
-	/* What an error left half made is made again. */
-	if (table->context == NULL)
-		table->context = AllocSetContextCreate(TopMemoryContext, "pg_phi audited table",
-											   ALLOCSET_SMALL_SIZES);
-	MemoryContextReset(table->context);
+	/* The old one may be in use, by a change that made this one happen. */
+	if (table->context != NULL)
+		MemoryContextSetParent(table->context, TopTransactionContext);
+	table->context = AllocSetContextCreate(TopMemoryContext, "pg_phi audited table",
+										   ALLOCSET_SMALL_SIZES);
 	memset((char *) table + offsetof(PhiAuditedTable, root), 0,
 		   sizeof(PhiAuditedTable) - offsetof(PhiAuditedTable, root));
 	/* First, for looking up may find that something changes meanwhile. */

@@ -33,7 +33,10 @@ typedef struct PhiAuditedTable
 	PhiHistory *history;		/* NULL: none is kept */
 } PhiAuditedTable;
 
-/* As it is now; "function" is that of its triggers.  Valid until the next call. */
+/*
+ * As it is now; "function" is that of its triggers.  It stays where it is;
+ * what it points to, until the end of the transaction.
+ */
 extern PhiAuditedTable *phi_audited_table(Relation rel, Oid function);
 
 /* The same by looking for the trigger; NULL: there is none. */

@@ -291,8 +291,8 @@ record_truncate(TriggerData *trigger)
 Datum
 phi_audit_change(PG_FUNCTION_ARGS)
 {
-	static MemoryContext context = NULL;
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	MemoryContext context;
 	MemoryContext old;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
@@ -300,16 +300,15 @@ phi_audit_change(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"phi.audit_change\" is for the triggers of phi.audit() alone")));
-	if (context == NULL)
-		context = AllocSetContextCreate(TopMemoryContext, "pg_phi audited row",
-										ALLOCSET_DEFAULT_SIZES);
-	MemoryContextReset(context);	/* of what an error left behind */
+	/* Of this call alone: an index of the history may have a function that changes rows. */
+	context = AllocSetContextCreate(CurrentMemoryContext, "pg_phi audited row",
+									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		record_row(trigger);
 	else
 		record_truncate(trigger);
 	MemoryContextSwitchTo(old);
-	MemoryContextReset(context);
+	MemoryContextDelete(context);
 	return PointerGetDatum(NULL);
 }

@@ -240,9 +240,12 @@ note_setting(int i)
 	seen.settings[i].source = setting->source;
 	if (is_reload || !phi_audit_ready())
 		return;
-	phi_audit_event_write("SETTING", NULL,
-						  psprintf("%s%s%s%s%s%s", setting->name, old != NULL ? " from " : "", old != NULL ? old : "",
-								   new != NULL ? " to " : "", new != NULL ? new : "", known ? "" : " at login"));
+	if (new == NULL)
+		phi_audit_event_write("SETTING", NULL, psprintf("%s: changed", setting->name));
+	else if (old == NULL)
+		phi_audit_event_write("SETTING", NULL, psprintf("%s: %s at login", setting->name, new));
+	else
+		phi_audit_event_write("SETTING", NULL, psprintf("%s: %s -> %s", setting->name, old, new));
 }
 
 void

@@ -142,12 +142,13 @@ make_partitions(void)
 static void
 advance(void)
 {
+	/* Before, for nobody tells when one is committed. */
+	bool		prepared = ask("SELECT $1 AND EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())", true);
 	bool		pending;
 
 	if (phi_audit_advance(&pending))
 		ForceSyncCommit();
-	/* Nobody tells when a prepared transaction is committed. */
-	if (pending || ask("SELECT $1 AND EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())", true))
+	if (pending || prepared)
 		again |= PHI_BIT(PHI_CHORE_PASS);
 }
 

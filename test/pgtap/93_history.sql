@@ -179,6 +179,14 @@ SELECT phi.audit('t.trap', true) \g /dev/null
 INSERT INTO t.trap VALUES (1); SET ROLE t_owner; ALTER TABLE t.trap ADD v t.spied; RESET ROLE; TRUNCATE t.who;
 SELECT phi.audit('t.trap', true) \g /dev/null
 SELECT is((SELECT string_agg(DISTINCT name, ' ') FROM t.who), 't_owner', 'the check of a domain, when a column is added to a history');
+-- An index of the owner's may change rows while a change is recorded.
+CREATE FUNCTION t.write(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t.trap VALUES (1000 + n) ON CONFLICT DO NOTHING; GRANT SELECT ON t.bird, t.bird_history TO t_nobody; UPDATE t.bird SET n = bird.n + 1 WHERE id = 1 - write.n; RETURN n; END $$;
+CREATE FUNCTION t.lie(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN t.write(n); END $$;
+CREATE TABLE t.bird (id int PRIMARY KEY, n int); INSERT INTO t.bird VALUES (0, 0), (1, 0);
+SELECT phi.audit('t.bird', true) \g /dev/null
+CREATE INDEX ON t.bird_history (t.lie(id));
+UPDATE t.bird SET id = id + 10, n = 5 WHERE id = 1;
+SELECT is(string_agg(concat_ws(' ', id, n, phi_change), ', ' ORDER BY phi_record, phi_change), '1 0 DELETE, 11 5 INSERT, 0 0 UPDATE', 'in the middle') FROM t.bird_history;
 -- Types and operators of others.
 CREATE TYPE t.ward AS ENUM ('icu', 'er'); CREATE TABLE t.bed (ward t.ward, n int, by text, PRIMARY KEY (ward, n));
 SELECT phi.audit('t.bed', true) \g /dev/null

@@ -16,18 +16,18 @@ END $$;
 CREATE ROLE t_owner; CREATE ROLE t_group; CREATE ROLE "t Role";
 CREATE TABLE t.step (n int GENERATED ALWAYS AS IDENTITY, statements text, records text, description text);
 
--- Definitions. 'Hanako 4711' stands for what must not get into the log.
+-- Definitions. 'Hanako Xyzzy' stands for what must not get into the log.
 INSERT INTO t.step (statements, records, description) VALUES
-  ('CREATE TABLE t.plain (id int PRIMARY KEY, name text DEFAULT ''Hanako 4711'')', NULL, 'a plain table is nobody''s business'),
+  ('CREATE TABLE t.plain (id int PRIMARY KEY, name text DEFAULT ''Hanako Xyzzy'')', NULL, 'a plain table is nobody''s business'),
   ('ALTER TABLE t.plain ADD extra text; CREATE INDEX ON t.plain (name); ALTER TABLE t.plain ENABLE ROW LEVEL SECURITY; DROP TABLE t.plain', NULL, 'nor what is done to it'),
   ('CREATE TEMP TABLE temporary (name enctext)', NULL, 'nor is a temporary one'),
-  ('CREATE TABLE t.patient (id serial PRIMARY KEY, name enctext(identity), note text DEFAULT ''Hanako 4711'' CHECK (note <> ''Hanako 4711''))',
+  ('CREATE TABLE t.patient (id serial PRIMARY KEY, name enctext(identity), note text DEFAULT ''Hanako Xyzzy'' CHECK (note <> ''Hanako Xyzzy''))',
    'CREATE TABLE | t.patient | columns id, name, note', 'a table with an encrypted column'),
   ('CREATE TABLE t.late (id int)', NULL, 'a table without'),
   ('ALTER TABLE t.late ADD name enctext(identity)', 'ALTER TABLE | t.late | add column name', 'counts from its first encrypted column on'),
   ('ALTER TABLE t.late DROP name', 'ALTER TABLE | t.late | drop column name', 'up to the last'),
   ('ALTER TABLE t.late ADD x int', NULL, 'but no longer'),
-  ('CREATE TABLE t.taken AS SELECT * FROM t.patient WHERE note = ''Hanako 4711''', 'CREATE TABLE AS | t.taken | from a query', 'CREATE TABLE AS'),
+  ('CREATE TABLE t.taken AS SELECT * FROM t.patient WHERE note = ''Hanako Xyzzy''', 'CREATE TABLE AS | t.taken | from a query', 'CREATE TABLE AS'),
   ('CREATE MATERIALIZED VIEW t.kept AS SELECT name FROM t.patient', 'CREATE MATERIALIZED VIEW | t.kept | from a query', 'a materialized view'),
   ('REFRESH MATERIALIZED VIEW t.kept', NULL, 'whose refreshment is none'),
   ('DROP MATERIALIZED VIEW t.kept; DROP TABLE t.taken', E'DROP MATERIALIZED VIEW | t.kept | drop t.kept\nDROP TABLE | t.taken | drop t.taken', 'DROP'),
@@ -35,26 +35,26 @@ INSERT INTO t.step (statements, records, description) VALUES
   ('ALTER INDEX t.found RENAME TO other', 'ALTER INDEX | t.patient | rename to other', 'ALTER INDEX'),
   ('DROP INDEX t.other', 'DROP INDEX | t.patient | drop t.other', 'DROP INDEX'),
   ('REINDEX TABLE t.patient; ANALYZE t.patient', NULL, 'upkeep defines nothing'),
-  ('ALTER TABLE t.patient ALTER note SET DEFAULT ''Hanako 4711'', ADD CONSTRAINT fits CHECK (note <> ''Hanako 4711'') NOT VALID, ALTER id SET STATISTICS 10',
+  ('ALTER TABLE t.patient ALTER note SET DEFAULT ''Hanako Xyzzy'', ADD CONSTRAINT fits CHECK (note <> ''Hanako Xyzzy'') NOT VALID, ALTER id SET STATISTICS 10',
    'ALTER TABLE | t.patient | default of column note, add constraint fits, set statistics of column id', 'several actions, no expression'),
-  ('ALTER TABLE t.patient ALTER note TYPE varchar(90) USING ''Hanako 4711''', 'ALTER TABLE | t.patient | alter type of column note', 'a column''s type'),
+  ('ALTER TABLE t.patient ALTER note TYPE varchar(90) USING ''Hanako Xyzzy''', 'ALTER TABLE | t.patient | alter type of column note', 'a column''s type'),
   ('ALTER TABLE t.patient RENAME note TO "the note"', 'ALTER TABLE | t.patient | rename note to "the note"', 'a column''s name, quoted'),
   ('ALTER TABLE t.patient ENABLE ROW LEVEL SECURITY', 'ALTER TABLE | t.patient | enable row level security', 'row security on'),
   ('ALTER TABLE t.patient DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', 'ALTER TABLE | t.patient | disable row level security, no force row level security', 'and off'),
-  ('CREATE POLICY mine ON t.patient USING ("the note" <> ''Hanako 4711'')', 'CREATE POLICY | t.patient | policy mine', 'a policy without its condition'),
+  ('CREATE POLICY mine ON t.patient USING ("the note" <> ''Hanako Xyzzy'')', 'CREATE POLICY | t.patient | policy mine', 'a policy without its condition'),
   ('ALTER POLICY mine ON t.patient USING (true)', 'ALTER POLICY | t.patient | policy mine', 'ALTER POLICY'),
   ('DROP POLICY mine ON t.patient', 'DROP POLICY | t.patient | drop mine on t.patient', 'DROP POLICY'),
   ('CREATE RULE silent AS ON DELETE TO t.patient DO INSTEAD NOTHING; DROP RULE silent ON t.patient', E'CREATE RULE | t.patient | rule silent\nDROP RULE | t.patient | drop silent on t.patient', 'rules'),
   ('CREATE FUNCTION t.nothing() RETURNS trigger LANGUAGE plpgsql AS ''BEGIN RETURN NULL; END''', NULL, 'a function of others'),
-  ('CREATE TRIGGER mine AFTER INSERT ON t.patient EXECUTE FUNCTION t.nothing(''Hanako 4711'')', 'CREATE TRIGGER | t.patient | trigger mine calling t.nothing', 'a trigger without its arguments'),
+  ('CREATE TRIGGER mine AFTER INSERT ON t.patient EXECUTE FUNCTION t.nothing(''Hanako Xyzzy'')', 'CREATE TRIGGER | t.patient | trigger mine calling t.nothing', 'a trigger without its arguments'),
   ('ALTER TABLE t.patient DISABLE TRIGGER mine', 'ALTER TABLE | t.patient | disable trigger mine', 'is disabled'),
   ('DROP FUNCTION t.nothing() CASCADE', 'DROP FUNCTION | t.patient | drop t.nothing cascade', 'is dropped by a cascade'),
   ('ALTER TABLE t.patient OWNER TO t_owner', 'ALTER TABLE | t.patient | owner to t_owner', 'a new owner'),
-  ('REASSIGN OWNED BY t_owner TO "t Role"', E'REASSIGN OWNED | t.patient\nREASSIGN OWNED | - | t_owner to "t Role"', 'REASSIGN OWNED: the table, and the command'),
-  ('CREATE TABLE t.parts (id int, name enctext) PARTITION BY RANGE (id); CREATE TABLE t.part PARTITION OF t.parts FOR VALUES FROM (4711) TO (4712)',
+  ('REASSIGN OWNED BY t_owner TO "t Role"', E'REASSIGN OWNED | t.patient | owner to "t Role"\nREASSIGN OWNED | - | t_owner to "t Role"', 'REASSIGN OWNED: the table, and the command'),
+  ('CREATE TABLE t.parts (id int, name enctext) PARTITION BY RANGE (id); CREATE TABLE t.part PARTITION OF t.parts FOR VALUES FROM (1234554321) TO (1234554322)',
    E'CREATE TABLE | t.parts | columns id, name\nCREATE TABLE | t.part | partition of t.parts\nCREATE TABLE | t.parts | partition of t.parts', 'partitions without their bounds'),
   ('ALTER TABLE t.parts DETACH PARTITION t.part', E'ALTER TABLE | t.part | detach partition t.part\nALTER TABLE | t.parts | detach partition t.part', 'DETACH is told of both'),
-  ('DROP OWNED BY "t Role"', E'DROP OWNED | t.patient\nDROP OWNED | - | "t Role"', 'DROP OWNED'),
+  ('DROP OWNED BY "t Role"', E'DROP OWNED | t.patient | owned by "t Role"\nDROP OWNED | - | "t Role"', 'DROP OWNED'),
   ('CREATE SCHEMA s; CREATE TABLE s.a (v enctext); CREATE TABLE s.b (v int); DROP SCHEMA s CASCADE', E'CREATE TABLE | s.a | columns v\nDROP SCHEMA | s.a | drop s cascade', 'a cascade over a schema'),
   ('DO $x$ BEGIN CREATE TABLE t.within (v enctext); DROP TABLE t.within; END $x$', E'CREATE TABLE | t.within | columns v\nDROP TABLE | t.within | drop t.within', 'within DO'),
   ('CREATE TABLE t.isolated (id int, clinic text)', NULL, 'a plain table'),
@@ -73,10 +73,10 @@ INSERT INTO t.step (statements, records, description) VALUES
   ('ALTER TABLE phi.audit_log DETACH PARTITION phi.audit_log_2001_01', E'ALTER TABLE | phi.audit_log_2001_01 | detach partition phi.audit_log_2001_01\nALTER TABLE | phi.audit_log | detach partition phi.audit_log_2001_01', 'is detached'),
   ('DROP TABLE phi.audit_log_2001_01', 'DROP TABLE | phi.audit_log_2001_01 | drop phi.audit_log_2001_01', 'and dropped'),
   ('ALTER FUNCTION phi.login_name() COST 5', 'ALTER FUNCTION | - | function phi.login_name(): cost', 'ALTER FUNCTION'),
-  ('CREATE FUNCTION phi.mine(text) RETURNS int LANGUAGE sql AS $x$ SELECT length(''Hanako 4711'') $x$', 'CREATE FUNCTION | - | function phi.mine(pg_catalog.text)', 'a function in schema phi, without its body'),
+  ('CREATE FUNCTION phi.mine(text) RETURNS int LANGUAGE sql AS $x$ SELECT length(''Hanako Xyzzy'') $x$', 'CREATE FUNCTION | - | function phi.mine(pg_catalog.text)', 'a function in schema phi, without its body'),
   ('CREATE OR REPLACE FUNCTION phi.mine(text) RETURNS int LANGUAGE sql AS $x$ SELECT 1 $x$', 'CREATE FUNCTION | - | function phi.mine(pg_catalog.text): created or replaced', 'is replaced'),
   ('DROP FUNCTION phi.mine(text)', 'DROP FUNCTION | - | function phi.mine(pg_catalog.text): drop phi.mine', 'and dropped'),
-  ('CREATE TYPE phi.mine AS ENUM (''Hanako 4711''); DROP TYPE phi.mine', E'CREATE TYPE | - | type phi.mine\nDROP TYPE | - | type phi.mine: drop phi.mine', 'a type'),
+  ('CREATE TYPE phi.mine AS ENUM (''Hanako Xyzzy''); DROP TYPE phi.mine', E'CREATE TYPE | - | type phi.mine\nDROP TYPE | - | type phi.mine: drop phi.mine', 'a type'),
   ('ALTER EXTENSION pg_phi DROP TABLE phi.key_use', 'ALTER EXTENSION | - | extension pg_phi: drop phi.key_use', 'a table is taken from the extension'),
   ('ALTER EXTENSION pg_phi ADD TABLE phi.key_use', 'ALTER EXTENSION | - | extension pg_phi: add phi.key_use', 'and given to it'),
   ('UPDATE pg_catalog.pg_proc SET procost = procost WHERE oid = ''phi.login_name''::regproc', 'UPDATE | pg_catalog.pg_proc | system catalogue', 'who writes catalogues himself'),
@@ -84,11 +84,11 @@ INSERT INTO t.step (statements, records, description) VALUES
 
 -- Rights and roles.
 INSERT INTO t.step (statements, records, description) VALUES
-  ('CREATE ROLE t_new LOGIN SUPERUSER NOINHERIT CONNECTION LIMIT 3 VALID UNTIL ''2030-01-01'' PASSWORD ''sesame 0815'' IN ROLE t_group', 'CREATE ROLE | - | t_new: LOGIN, SUPERUSER, NOINHERIT, CONNECTION LIMIT 3, VALID UNTIL 2030-01-01, PASSWORD, IN ROLE t_group', 'CREATE ROLE without the password'),
-  ('ALTER ROLE t_new NOSUPERUSER PASSWORD ''sesame 0815''', 'ALTER ROLE | - | t_new: NOSUPERUSER, PASSWORD', 'ALTER ROLE'),
+  ('CREATE ROLE t_new LOGIN SUPERUSER NOINHERIT CONNECTION LIMIT 3 VALID UNTIL ''2030-01-01'' PASSWORD ''open sesame'' IN ROLE t_group', 'CREATE ROLE | - | t_new: LOGIN, SUPERUSER, NOINHERIT, CONNECTION LIMIT 3, VALID UNTIL 2030-01-01, PASSWORD, IN ROLE t_group', 'CREATE ROLE without the password'),
+  ('ALTER ROLE t_new NOSUPERUSER PASSWORD ''open sesame''', 'ALTER ROLE | - | t_new: NOSUPERUSER, PASSWORD', 'ALTER ROLE'),
   ('ALTER ROLE t_new PASSWORD NULL', 'ALTER ROLE | - | t_new: PASSWORD', 'nor whether there is one'),
   ('ALTER ROLE t_new SET phi.clinic = ''a''', 'ALTER ROLE | - | t_new: set phi.clinic to "a"', 'a setting of ours'),
-  ('ALTER ROLE t_new SET application_name = ''Hanako 4711''', 'ALTER ROLE | - | t_new: set application_name', 'one of others'),
+  ('ALTER ROLE t_new SET application_name = ''Hanako Xyzzy''', 'ALTER ROLE | - | t_new: set application_name', 'one of others'),
   ('ALTER ROLE t_new IN DATABASE pgtap RESET ALL', 'ALTER ROLE | - | t_new in database pgtap: reset all', 'RESET'),
   ('ALTER DATABASE pgtap SET phi.hidden_value = ''null''', 'ALTER DATABASE | - | pgtap: set phi.hidden_value to "null"', 'ALTER DATABASE ... SET'),
   ('ALTER GROUP t_group DROP USER t_new', 'ALTER ROLE | - | t_group: without ROLE t_new', 'a group loses a member'),
@@ -101,6 +101,7 @@ INSERT INTO t.step (statements, records, description) VALUES
   ('GRANT ALL ON t.isolated, t.late TO PUBLIC, "t Role"', 'GRANT | - | ALL ON TABLE t.isolated, t.late TO PUBLIC, "t Role"', 'of several, to everybody'),
   ('GRANT EXECUTE ON FUNCTION t.run(text, text, text[]) TO t_newer', 'GRANT | - | EXECUTE ON FUNCTION t.run(pg_catalog.text,pg_catalog.text,pg_catalog.text[]) TO t_newer', 'on a function'),
   ('GRANT USAGE ON SCHEMA t TO t_newer; GRANT CONNECT ON DATABASE pgtap TO t_newer', E'GRANT | - | USAGE ON SCHEMA t TO t_newer\nGRANT | - | CONNECT ON DATABASE pgtap TO t_newer', 'on a schema and a database'),
+  ('GRANT SET ON PARAMETER phi.suite TO t_newer', 'GRANT | - | SET ON PARAMETER "phi.suite" TO t_newer', 'on a setting'),
   ('GRANT SELECT ON ALL TABLES IN SCHEMA t TO t_newer', 'GRANT | - | SELECT ON ALL TABLES IN SCHEMA t TO t_newer', 'on all tables'),
   ('ALTER DEFAULT PRIVILEGES FOR ROLE t_owner IN SCHEMA t GRANT SELECT ON TABLES TO t_newer', 'ALTER DEFAULT PRIVILEGES | - | FOR ROLE t_owner: IN SCHEMA t: SELECT ON TABLES TO t_newer', 'on those to come'),
   ('DROP OWNED BY t_newer; DROP ROLE t_newer', E'DROP OWNED | - | t_newer\nDROP ROLE | - | t_newer', 'DROP ROLE');
@@ -115,12 +116,14 @@ INSERT INTO t.step (statements, records, description) VALUES
   ('SELECT 1', NULL, 'which the next command does not mistake for another'),
   ('DO $x$ BEGIN BEGIN SET ROLE t_group; EXCEPTION WHEN raise_exception THEN END; BEGIN RAISE EXCEPTION USING ERRCODE = ''P0001''; EXCEPTION WHEN raise_exception THEN END; RESET ROLE; END $x$',
    format(E'SET ROLE | - | from %I to t_group\nSET ROLE | - | from t_group to %1$I', session_user), 'unless it was that of another subtransaction'),
-  ('SET phi.suite = ''xchacha20-poly1305''; SELECT set_config(''phi.suite'', ''xaes-256-gcm'', false)', E'SETTING | - | phi.suite from xaes-256-gcm to xchacha20-poly1305\nSETTING | - | phi.suite from xchacha20-poly1305 to xaes-256-gcm', 'a setting of superusers'),
+  ('SET phi.suite = ''xchacha20-poly1305''; SELECT set_config(''phi.suite'', ''xaes-256-gcm'', false)', E'SETTING | - | phi.suite: xaes-256-gcm -> xchacha20-poly1305\nSETTING | - | phi.suite: xchacha20-poly1305 -> xaes-256-gcm', 'a setting of superusers'),
   ('SET phi.hidden_value = ''null''; RESET phi.hidden_value; SET work_mem = ''5MB''', NULL, 'those of applications are not recorded'),
   ('SET LOCAL session_replication_role = replica; SET LOCAL allow_system_table_mods = on; SET LOCAL session_replication_role = origin; SET LOCAL allow_system_table_mods = off',
-   E'SETTING | - | session_replication_role from origin to replica\nSETTING | - | allow_system_table_mods from off to on\nSETTING | - | session_replication_role from replica to origin\nSETTING | - | allow_system_table_mods from on to off', 'what turns triggers and guards off');
+   E'SETTING | - | session_replication_role: origin -> replica\nSETTING | - | allow_system_table_mods: off -> on\nSETTING | - | session_replication_role: replica -> origin\nSETTING | - | allow_system_table_mods: on -> off', 'what turns triggers and guards off');
 
 SELECT is(t.recorded(statements), records, description) FROM t.step ORDER BY n;
+
+SELECT is(t.recorded(format('CREATE TABLE t.wide (v enctext, %s)', string_agg('c' || n || ' int', ', '))) ~ '^CREATE TABLE \| t.wide \| columns v, c1, c2,.* and \d\d+ more$', true, 'a long list is cut') FROM generate_series(1, 500) n;
 
 -- Who: login, session user and current user are three.
 CREATE FUNCTION t.last() RETURNS SETOF phi.audit_log LANGUAGE sql STABLE AS 'SELECT * FROM phi.audit_log ORDER BY record_id DESC LIMIT 1';
@@ -152,8 +155,8 @@ SELECT is(t.recorded($$SELECT phi.rotate_key('a', 'clinical')$$) ~ 'UPDATE \| ph
 SELECT is(count(*), 0::bigint, 'no wrapped key is in the log') FROM phi.audit_log, phi.data_key k WHERE strpos(detail, encode(k.wrapped, 'hex')) > 0 OR detail ~ 'wrapped';
 SELECT is(t.recorded($$SELECT phi.create_clinic('c', 'Clinic C')$$) ~ 'INSERT \| phi.clinic \| .*"name":"Clinic C"', true, 'a clinic');
 SELECT is(t.recorded($$INSERT INTO phi.rekey_job (clinic_id) VALUES (1)$$) ~ '^INSERT \| phi.rekey_job ', true, 'a job');
-SELECT is(t.recorded($$UPDATE phi.rekey_job SET values_done = 5, pass = 1, error = 'Hanako 4711'$$), NULL, 'its progress is not recorded');
-SELECT is(t.recorded($$UPDATE phi.rekey_job SET state = 'paused', error = 'Hanako 4711'$$) ~ '^UPDATE \| phi.rekey_job \| .*"state":"paused"', true, 'its state is');
+SELECT is(t.recorded($$UPDATE phi.rekey_job SET values_done = 5, pass = 1, error = 'Hanako Xyzzy'$$), NULL, 'its progress is not recorded');
+SELECT is(t.recorded($$UPDATE phi.rekey_job SET state = 'paused', error = 'Hanako Xyzzy'$$) ~ '^UPDATE \| phi.rekey_job \| .*"state":"paused"', true, 'its state is');
 SELECT is(t.recorded($$UPDATE phi.audit_state SET horizon = horizon, size = size$$), NULL, 'the worker''s notes are not recorded');
 SAVEPOINT closed;
 SELECT is(t.recorded($$UPDATE phi.audit_state SET system = 'none'; SET ROLE t_group; RESET ROLE$$) ~ '^UPDATE \| phi.audit_state \| [^\n]*"system":"none"[^\n]*$', true, 'who closes the log, as the last record');
@@ -176,7 +179,7 @@ SELECT is(t.run(role, '', statement), 'ERROR ' || state, format('%s: %s', role, 
   ('ALTER TABLE phi.clinic_grant DISABLE TRIGGER audit_event', '42501'), ('DROP TRIGGER audit_event ON phi.clinic_grant', '42501'), ('ALTER TABLE phi.audit_log DISABLE TRIGGER ALL', '42501'),
   ('DROP EXTENSION pg_phi CASCADE', '42501'), ('ALTER EXTENSION pg_phi DROP TABLE phi.key_use', '42501'), ('DROP FUNCTION phi.audit_event() CASCADE', '42501'), ('INSERT INTO phi.audit_log DEFAULT VALUES', '42501'),
   ('UPDATE pg_catalog.pg_trigger SET tgenabled = ''D''', '42501')) v(statement, state);
-SELECT is(count(*), 0::bigint, 'no literal, default, password or body is in any record') FROM phi.audit_log a WHERE a::text ~ 'Hanako|4711|sesame|0815';
+SELECT is(count(*), 0::bigint, 'no literal, default, password or body is in any record') FROM phi.audit_log a WHERE a::text ~ 'Hanako|Xyzzy|1234554321|sesame';
 SELECT throws_ok('SELECT phi.audit_event()', '39P01', NULL, 'phi.audit_event() is for triggers');
 
 SELECT * FROM finish();

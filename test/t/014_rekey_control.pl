@@ -642,11 +642,11 @@ for my $case ([ 'a value', 'INSERT INTO pasted (name) SELECT name FROM mine' ],
 sql('DROP TABLE pasted');
 $temporary->quit;
 
-# No free worker slot: the job starts when there is one.
+# No free worker slot beside the audit launcher's: the job starts when there is one.
 sql(q{CREATE DATABASE elsewhere});
 $node->safe_psql('elsewhere', 'CREATE EXTENSION pg_phi; SELECT phi.create_clinic(\'a\', \'A\'), phi.grant_clinic(\'app_a\', \'a\'); CREATE TABLE t (v enctext); GRANT ALL ON t TO app_a');
 sql('ALTER SYSTEM SET max_logical_replication_workers = 0');
-sql('ALTER SYSTEM SET max_worker_processes = 1');
+sql('ALTER SYSTEM SET max_worker_processes = 2');
 sql('ALTER SYSTEM SET max_parallel_workers = 0');
 $node->restart;
 my $holder = session($node, 'app_a', database => 'elsewhere');

@@ -59,7 +59,7 @@ sub rekey
 {
 	my ($name) = @_;
 	gives($node, 'custodian', "SELECT phi.rotate_key('a', 'clinical') > 0, phi.rotate_key('a', 'identity') > 0", 't|t', "new keys $name");
-	my ($status, undef, $messages) = as($node, 'custodian', "CALL phi.rekey('a')");
+	my ($status, undef, $messages) = as($node, 'custodian', "CALL phi.rekey('a', wait => true)");
 	is($status, 0, "a rekey $name") or diag($messages);
 	is(sql(q{SELECT count(*) FROM phi.count_values() c JOIN phi.data_key k USING (key_id) WHERE k.state <> 'active' AND c."values" > 0}), '0', "leaves no old value in tables and histories, $name");
 	gives($node, 'app_a', $chart, $facts, "the chart is as it was, $name");
@@ -81,7 +81,7 @@ gives($node, 'app_a', "SET phi.clinic = 'a'; UPDATE patient SET note = note, tag
 gives($node, 'app_a', "SET phi.clinic = 'a'; UPDATE visit SET note = note", '', 'of other tables also');
 is(sql("SELECT count(*) FROM patient WHERE (phi.describe(note)).key_id = $old"), '0', 'the table needs the old one no more');
 refused($node, 'custodian', "SELECT phi.destroy_key($old)", '55006', qr/patient_history/, 'but its history does');
-my ($status, undef, $messages) = as($node, 'custodian', "CALL phi.rekey('a')");
+my ($status, undef, $messages) = as($node, 'custodian', "CALL phi.rekey('a', wait => true)");
 is($status, 0, 'after a rekey') or diag($messages);
 like(sql("SELECT phi.destroy_key($old)"), qr/^\d+$/, 'it is destroyed');
 gives($node, 'app_a', $chart, $facts, 'and the chart is as it was');
@@ -90,7 +90,7 @@ gives($node, 'app_a', $chart, $facts, 'and the chart is as it was');
 gives($node, 'custodian', "SELECT phi.rotate_key('a', 'clinical') > 0", 't', 'once more');
 $old = sql(q{SELECT key_id FROM phi.keys WHERE clinic = 'a' AND class = 'clinical' AND state = 'retired' ORDER BY version DESC LIMIT 1});
 is(sql(qq{BEGIN; DELETE FROM patient WHERE id = 11; SELECT count(*) FROM pg_locks WHERE relation = 'phi.key_use'::regclass AND mode = 'RowShareLock' AND pid = pg_backend_pid(); ROLLBACK}), '1', 'a copy of such a value takes the lock that destruction waits for');
-($status) = as($node, 'custodian', "CALL phi.rekey('a')");
+($status) = as($node, 'custodian', "CALL phi.rekey('a', wait => true)");
 is($status, 0, 'a rekey');
 is(sql(qq{BEGIN; DELETE FROM patient WHERE id = 11; SELECT count(*) FROM pg_locks WHERE relation = 'phi.key_use'::regclass AND pid = pg_backend_pid(); ROLLBACK}), '0', 'a copy of another does not');
 

@@ -27,7 +27,7 @@ sub comes
 
 my $all_sequenced = q{SELECT (SELECT count(*) FROM phi.audit_log) = (SELECT size FROM phi.audit_state)
 	AND (SELECT size FROM phi.audit_state) = (SELECT max(size) FROM phi.audit_checkpoint)};
-my $months = q{SELECT string_agg(inhrelid::regclass::text, ' ' ORDER BY 1) FROM pg_inherits WHERE inhparent = 'phi.audit_log'::regclass};
+my $months = q{SELECT string_agg(inhrelid::regclass::text, ' ' ORDER BY inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'phi.audit_log'::regclass};
 my $wanted = q{SELECT count(*) = 3 FROM generate_series(0, 2) n WHERE to_regclass('phi.audit_log_' || to_char(now() AT TIME ZONE 'UTC' + n * interval '1 month', 'YYYY_MM')) IS NOT NULL};
 
 # It does its work, and is gone.
@@ -233,7 +233,9 @@ my $starts = q{SELECT count(*) = %d FROM phi.audit_log WHERE operation = 'SERVER
 	comes($all_sequenced, 'the extension is dropped and made again', database => 'pattern');
 	is(sql('SELECT count(*) FROM phi.verify_audit()', 'pattern'), '0', 'and the new log verifies');
 	sql('DROP DATABASE pattern');
-	unlike(slurp_file($node->logfile, $log), qr/(FATAL|PANIC):|terminated by signal/, 'nothing of it is fatal to a process');
+	# One that is dropped while its worker is on the way.
+	my $text = slurp_file($node->logfile, $log) =~ s/FATAL:  database \d+ does not exist//gr;
+	ok($text !~ /(FATAL|PANIC):|terminated by signal/, 'no process ends by it');
 }
 
 # Without room for a worker nothing is lost.

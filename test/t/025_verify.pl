@@ -111,6 +111,7 @@ my ($y, $y_leaf) = event(120);
 my ($last, $last_leaf) = event(200);
 is($last_leaf, $size - 1, 'the last event is the last leaf');
 
+my $stranger = 'example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k';
 my $out = finds(0, [], 'a log that nobody touched verifies', files('whole'));
 like($out, qr/^note: 3 records of later transactions are not sequenced yet$/m, 'records are told that have no leaf yet');
 my $root = sql('SELECT encode(root, \'base64\') FROM phi.audit_checkpoint ORDER BY size DESC LIMIT 1');
@@ -119,11 +120,22 @@ finds(0, [], 'with a checkpoint that was kept', files('whole', 'kept'));
 $out = finds(0, [], 'without leaves', '--records=@whole.records', '--checkpoints=@whole.checkpoints', '--key=@key');
 like($out, qr/^note: leaves $size to @{[ $size + 2 ]} are covered by no checkpoint$/m, 'of which some are not covered');
 finds(0, [], 'a key as text', (files('whole'))[ 0 .. 2 ], '--key=' . sql('SELECT verifier FROM phi.audit_signer'));
+spew('keys', "$stranger\n\n" . slurp_file("$dir/key"));
+finds(0, [], 'with the keys of several logs', (files('whole'))[ 0 .. 2 ], '--key=@keys');
 export('shuffled', undef, 'SELECT * FROM phi.audit_log ORDER BY md5(record_id::text)');
 finds(0, [], 'in whatever order', files('shuffled'));
 export('half', undef, "SELECT * FROM phi.audit_log WHERE record_id <= $x");
 export('other_half', undef, "SELECT * FROM phi.audit_log WHERE record_id > $x");
 finds(0, [], 'in several files', '--records=@other_half.records', files('half'));
+
+# Each record is proved to be in the tree that the newest checkpoint signs.
+gives($node, undef, q{
+	SELECT count(*), count(*) FILTER (WHERE n.signed AND n.size = p.size AND phi.check_inclusion(p.leaf, p.size, phi.audit_leaf_hash(l), p.proof, n.root))
+	FROM phi.audit_log l, phi.inclusion_proof(l.record_id) p, phi.check_audit_note(p.checkpoint, ARRAY(SELECT verifier FROM phi.audit_signer)) n
+	WHERE l.operation = 'TEST'}, '200|200', 'inclusion of each record is proved');
+gives($node, undef, q{
+	SELECT bool_and(phi.check_consistency(a.size, b.size, phi.consistency_proof(a.size, b.size), a.root, b.root))
+	FROM phi.audit_checkpoint a JOIN phi.audit_checkpoint b ON a.size <= b.size}, 't', 'and that checkpoints begin each other');
 
 # The superuser who edits.
 my $copy = sub { "INSERT INTO LOG SELECT (jsonb_populate_record(l, '$_[0]')).* FROM phi.audit_log l WHERE record_id = $x" };
@@ -181,7 +193,6 @@ finds(0, [], 'who rewrites the log and its checkpoints leaves no trace in what h
 finds(1, [ map { qr/^checkpoint: that of \d+ leaves has not their root; the fault is in leaves 0 to \d+, records \d+ to \d+$/ } 1 .. 2 ], 'but the checkpoints that were kept tell', files('attacked', 'kept'));
 export('attacked', 'DELETE FROM LOG; DELETE FROM phi.audit_leaf; DELETE FROM phi.audit_node; DELETE FROM phi.audit_checkpoint');
 finds(1, [ map { qr/^cut off: a checkpoint has \d+ leaves, the log only 0$/ } 1 .. 2 ], 'also where nothing is left', files('attacked', 'kept'));
-my $stranger = 'example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k';
 finds(1, [ map { qr/^checkpoint: note \d of ".*" is not signed by the key$/ } 1 .. 3 ], 'the key of another log', (files('whole'))[ 0 .. 2 ], "--key=$stranger");
 
 # Records that were retired: a signed note of their leaves stands for them.

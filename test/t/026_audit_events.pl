@@ -34,12 +34,12 @@ $node->safe_psql('postgres', q{
 
 my $mark = 0;
 
-# The records that were made since the last call, in short.
+# The records that were made since the last call, in short, but for the worker's.
 sub records
 {
 	my $rows = $node->safe_psql('postgres', qq{
 		SELECT concat_ws(' | ', login, session_role, acting_role, operation, relation, nullif(detail, '')) FROM phi.audit_log
-		WHERE record_id > $mark ORDER BY xact, record_id});
+		WHERE record_id > $mark AND application_name IS DISTINCT FROM 'pg_phi audit worker' ORDER BY xact, record_id});
 	$mark = $node->safe_psql('postgres', 'SELECT max(record_id) FROM phi.audit_log');
 	return $rows;
 }
@@ -82,8 +82,8 @@ recorded('chief', q{COMMIT PREPARED 'p'}, [ 'alice | alice | ward | SET ROLE | f
 gives($node, 'alice', 'BEGIN; SELECT 1; SELECT pg_current_xact_id_if_assigned() IS NULL', "1\nt", 'no transaction id for statements without an event');
 
 # Settings.
-recorded('chief', 'SELECT 1', [ 'SETTING | session_replication_role to replica at login' ], 'a setting by connection option', options => '-c session_replication_role=replica');
-recorded('chief', 'SET phi.rotation_interval = 60; RESET phi.rotation_interval', [ 'SETTING | phi.rotation_interval from 525600 to 60', 'SETTING | phi.rotation_interval from 60 to 525600' ], 'SET and RESET');
+recorded('chief', 'SELECT 1', [ 'SETTING | session_replication_role: replica at login' ], 'a setting by connection option', options => '-c session_replication_role=replica');
+recorded('chief', 'SET phi.rotation_interval = 60; RESET phi.rotation_interval', [ 'SETTING | phi.rotation_interval: 525600 -> 60', 'SETTING | phi.rotation_interval: 60 -> 525600' ], 'SET and RESET');
 recorded('chief', q{ALTER SYSTEM SET phi.approval_timeout = 60; ALTER SYSTEM SET phi.key_command = 'cat /hidden/%k'; ALTER SYSTEM RESET phi.key_command; ALTER SYSTEM SET phi.suite = 'nonsense'},
 	[ 'ALTER SYSTEM | set phi.approval_timeout from "3600" to "60"', 'ALTER SYSTEM | set phi.key_command', 'ALTER SYSTEM | reset phi.key_command' ], 'ALTER SYSTEM, without commands for keys, nor what fails');
 recorded('chief', q{ALTER SYSTEM SET phi.rotation_interval = 120; SELECT pg_reload_conf(); SELECT pg_sleep(0.3); SELECT 1}, [ 'ALTER SYSTEM | set phi.rotation_interval from "525600" to "120"' ], 'a reload is no event of sessions');

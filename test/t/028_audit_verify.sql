@@ -14,7 +14,7 @@ CREATE ROLE t_auditor LOGIN IN ROLE phi_auditor;
 CREATE ROLE t_writer LOGIN;
 GRANT ALL ON ALL TABLES IN SCHEMA phi TO t_writer;
 GRANT pg_write_all_data TO t_writer;
-SELECT phi.note_audit_event('TEST', 'public.chart', 'event ' || i) FROM generate_series(1, 200) i \g /dev/null
+SELECT phi.note_audit_event('TEST', 'public.chart', CASE i WHEN 200 THEN U&'event \8336' ELSE 'event ' || i END) FROM generate_series(1, 200) i \g /dev/null
 SELECT phi.advance_audit() \g /dev/null
 SELECT phi.note_audit_event('TEST', 'public.chart', 'later ' || i) FROM generate_series(1, 5) i \g /dev/null
 SELECT phi.advance_audit() \g /dev/null
@@ -33,6 +33,9 @@ $$;
 SELECT set_config('t.leaf', :'leaf', false), set_config('t.first', :'first', false), set_config('t.part', :'part', false) \g /dev/null
 SELECT is(t.faults(), NULL, 'a log that nobody touched verifies');
 SELECT is(t.faults(trusted => :'trusted'), NULL, 'against a checkpoint that was kept, too');
+SET client_encoding = 'SJIS';
+SELECT is(t.faults(), NULL, 'whatever the client''s encoding');
+RESET client_encoding;
 SELECT is(count(*), 205::bigint, 'with the records of this test') FROM phi.audit_log l JOIN (SELECT unnest(ids) AS id FROM phi.audit_leaf) k ON k.id = l.record_id WHERE operation = 'TEST' AND relation = 'public.chart';
 
 -- Nobody writes: not by SQL, not with all rights, not the owner, not in another role of replication.
