@@ -169,8 +169,8 @@ add_fetched(Pass *pass, SPITupleTable *table)
 static void
 add_records(Pass *pass, const char *sql, Datum *values)
 {
-	Oid			types[2] = {XID8OID, XID8OID};
-	Portal		portal = SPI_cursor_open_with_args("phi_audit_records", sql, values == NULL ? 0 : 2,
+	Oid			types[] = {XID8OID, XID8OID, INT8OID};
+	Portal		portal = SPI_cursor_open_with_args("phi_audit_records", sql, values == NULL ? 0 : lengthof(types),
 												   types, values, NULL, true, CURSOR_OPT_NO_SCROLL);
 	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "pg_phi audit leaves",
 												ALLOCSET_DEFAULT_SIZES);
@@ -272,13 +272,14 @@ sequence(bool *pending)
 {
 	Pass		pass;
 	Snapshot	snapshot;
-	Datum		bounds[2];
+	Datum		bounds[3];
 	bool		isnull;
 	uint64		from;
 	uint64		to;
 	uint64		size;
 
-	run("SELECT horizon, size, frontier FROM phi.audit_state", SPI_OK_SELECT);
+	run("SELECT horizon, size, frontier, first_id FROM phi.audit_state", SPI_OK_SELECT);
+	bounds[2] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &isnull);
 	from = DatumGetUInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	size = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	read_frontier(&pass.frontier, size,
@@ -291,14 +292,14 @@ sequence(bool *pending)
 	bounds[1] = UInt64GetDatum(to);
 	if (from < to)
 		add_records(&pass, "SELECT record_id, xact, phi.audit_leaf_hash(l) FROM phi.audit_log l "
-					"WHERE xact >= $1 AND xact < $2 ORDER BY xact, record_id", bounds);
+					"WHERE xact >= $1 AND xact < $2 AND record_id >= $3 ORDER BY xact, record_id", bounds);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
 	/* Without records the horizon may stay: no write where nothing happens. */
 	if (pass.frontier.size != size)
 		write_state(&pass, to);
-	*pending = answer(psprintf("SELECT EXISTS (SELECT FROM phi.audit_log WHERE xact >= '%llu')",
-							   (unsigned long long) to));
+	*pending = answer(psprintf("SELECT EXISTS (SELECT FROM phi.audit_log WHERE xact >= '%llu' AND record_id >= %lld)",
+							   (unsigned long long) to, (long long) DatumGetInt64(bounds[2])));
 }
 
 bool

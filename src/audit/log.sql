@@ -47,11 +47,12 @@ CREATE TABLE phi.audit_state (
   frontier     bytea NOT NULL,
   origin       text NOT NULL,
   exported     bigint NOT NULL DEFAULT 0,
+  first_id     bigint NOT NULL DEFAULT 0,
   server_start timestamptz,
   settings     jsonb
 );
 COMMENT ON TABLE phi.audit_state IS
-  'How far the log is sequenced: every record of a transaction before "horizon" has its leaf. "system" says whose log it is: the one of another database is not written to';
+  'How far the log is sequenced: every record of a transaction before "horizon" has its leaf. "system" says whose log it is: the one of another database is not written to. Records before first_id came with a dump and have their leaves';
 SELECT pg_catalog.pg_extension_config_dump('phi.audit_state', '');
 
 CREATE TRIGGER notice_open AFTER INSERT OR UPDATE OF system OR DELETE OR TRUNCATE ON phi.audit_state
@@ -190,8 +191,9 @@ BEGIN
   LOCK TABLE phi.audit_state IN SHARE ROW EXCLUSIVE MODE;
   PERFORM phi.rebuild_audit();
   IF before <> phi.audit_system() THEN
-    PERFORM setval('phi.audit_record_id', greatest(nextval('phi.audit_record_id'), (SELECT max(record_id) + 64 FROM phi.audit_log)));
-    UPDATE phi.audit_state SET system = phi.audit_system(), origin = phi.audit_origin(), server_start = NULL, settings = NULL;
+    /* The transactions of records that came along were another server's: only newer ids go by these here. */
+    UPDATE phi.audit_state SET system = phi.audit_system(), origin = phi.audit_origin(), server_start = NULL, settings = NULL,
+           first_id = setval('phi.audit_record_id', greatest(nextval('phi.audit_record_id'), (SELECT max(record_id) + 64 FROM phi.audit_log)));
   END IF;
   PERFORM phi.note_audit_event('RESUME', NULL, 'log of ' || coalesce(before, 'no database'));
 END $$;
