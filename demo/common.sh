@@ -112,5 +112,6 @@ SET phi.hidden_value = 'null';
 \c - app_b                       -- the other clinic: SET phi.clinic = 'boston';
 \c - postgres                    -- the DBA: ciphertext
 \c - custodian                   -- SELECT phi.rotate_key('hakodate', 'identity');
+\c - auditor                     -- SELECT at, login, operation, relation FROM phi.audit_log;
 END
 }

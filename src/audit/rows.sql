@@ -45,6 +45,8 @@ BEGIN ATOMIC
   SELECT c.oid::regclass, c.relispartition FROM tree JOIN pg_class c ON c.oid = tree.oid WHERE c.relkind IN ('r', 'p');
 END;
 REVOKE EXECUTE ON FUNCTION phi.table_tree(regclass) FROM PUBLIC;
+/* Of the view phi.audited_tables, whose functions run with the reader's rights. */
+GRANT EXECUTE ON FUNCTION phi.table_tree(regclass) TO phi_auditor;
 COMMENT ON FUNCTION phi.table_tree(regclass) IS
   'A table, its partitions and the tables that inherit from it; internal to phi.audit';
 

@@ -82,7 +82,7 @@ CREATE FUNCTION phi.compare_audit_tree(trusted_checkpoint text)
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
   WITH trusted AS MATERIALIZED (
-    SELECT n.* FROM phi.check_audit_note(trusted_checkpoint, ARRAY(SELECT verifier FROM phi.audit_signer)) n
+    SELECT n.* FROM phi.check_audit_note(btrim(trusted_checkpoint, E' \r\n') || E'\n', ARRAY(SELECT verifier FROM phi.audit_signer)) n
     WHERE trusted_checkpoint IS NOT NULL
   ), tree AS MATERIALIZED (
     SELECT * FROM phi.audit_tree(ARRAY(SELECT c.size FROM phi.audit_checkpoint c UNION SELECT t.size FROM trusted t WHERE t.size IS NOT NULL ORDER BY 1))

@@ -248,6 +248,23 @@ $node->command_fails_like([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $anew,
 gives($node, 'app_a', "SET phi.clinic = 'a'; $facts_of", qr/\A\Q@{[ (split \/\n\/, $facts{a})[0] ]}\E\n/, 'it has the rows again', database => 'anew');
 isnt($node->safe_psql('anew', q{SELECT md5(string_agg(format('%s', name), '' ORDER BY id)) FROM patient}), $node->safe_psql('postgres', q{SELECT md5(string_agg(format('%s', name), '' ORDER BY id)) FROM patient WHERE clinic = 'a'}), 'as other ciphertext');
 
+# The audit log of a copy is closed until somebody says that all of it is there.
+$node->safe_psql('postgres', q{CREATE TABLE watched (id int PRIMARY KEY); SELECT phi.audit('watched', history => true); INSERT INTO watched VALUES (1)});
+sub resumes
+{
+	my ($server, $database, $name) = @_;
+	my $changes = q{SELECT count(*) FROM phi.audit_log WHERE relation = 'public.watched' AND operation = 'INSERT'};
+	refused($server, undef, 'INSERT INTO watched VALUES (2)', '55000', qr/audit log of this database is not open.*phi\.resume_audit/s, "$name: changes of audited tables fail", database => $database);
+	is($server->safe_psql($database, 'SELECT phi.resume_audit(); INSERT INTO watched VALUES (3)'), '', "$name: until the log is resumed");
+	is($server->safe_psql($database, $changes), '2', "$name: it has what was recorded before, and goes on");
+	ok($server->poll_query_until($database, q{SELECT phi.advance_audit() IS NOT NULL AND NOT EXISTS (SELECT FROM phi.audit_log, phi.audit_state WHERE xact >= horizon)}), "$name: all records get leaves");
+	is($server->safe_psql($database, 'SELECT count(*) FROM phi.verify_audit()'), '0', "$name: it verifies");
+	return;
+}
+$node->safe_psql('template1', 'CREATE DATABASE twin TEMPLATE postgres');
+resumes($node, 'twin', 'a database made from a template');
+$node->safe_psql('postgres', 'DROP DATABASE twin');
+
 # pg_upgrade, from 15 to 15: it makes the extension's objects one by one, and
 # keeps files and OIDs.
 my $array_statistics = q{
@@ -282,6 +299,7 @@ for my $mode ([ '--check' ], [])
 chdir '/';
 $upgraded->start;
 is($upgraded->safe_psql('postgres', $objects_of), $objects, 'upgraded: the extension consists of the same');
+resumes($upgraded, 'postgres', 'upgraded');
 whole($upgraded, 'postgres', 'upgraded');
 is($upgraded->safe_psql('postgres', $array_statistics), $statistics, 'upgraded: ANALYZE keeps no values');
 warned($upgraded, 'custodian', q{SELECT phi.rotate_key('a', 'identity') > 0; CALL phi.rekey(wait => true)}, "t\n1", qr/done, pass/, 'upgraded: keys are rotated, values rekeyed');
