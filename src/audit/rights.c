@@ -150,6 +150,18 @@ add_targets(StringInfo out, const GrantStmt *grant)
 }
 
 static void
+add_grantor(StringInfo out, const RoleSpec *grantor, DropBehavior behavior)
+{
+	if (grantor != NULL)
+	{
+		appendStringInfoString(out, " GRANTED BY ");
+		phi_add_role(out, grantor);
+	}
+	if (behavior == DROP_CASCADE)
+		appendStringInfoString(out, " CASCADE");
+}
+
+static void
 add_grant(StringInfo out, const GrantStmt *grant)
 {
 	if (!grant->is_grant && grant->grant_option)
@@ -165,13 +177,7 @@ add_grant(StringInfo out, const GrantStmt *grant)
 	phi_add_list(out, grant->grantees, phi_add_role);
 	if (grant->is_grant && grant->grant_option)
 		appendStringInfoString(out, " WITH GRANT OPTION");
-	if (grant->grantor != NULL)
-	{
-		appendStringInfoString(out, " GRANTED BY ");
-		phi_add_role(out, grant->grantor);
-	}
-	if (grant->behavior == DROP_CASCADE)
-		appendStringInfoString(out, " CASCADE");
+	add_grantor(out, grant->grantor, grant->behavior);
 }
 
 static void
@@ -201,13 +207,7 @@ add_role_grant(StringInfo out, const GrantRoleStmt *grant)
 		appendStringInfoString(out, " WITH ");
 		phi_add_list(out, options, add_membership_option);
 	}
-	if (grant->grantor != NULL)
-	{
-		appendStringInfoString(out, " GRANTED BY ");
-		phi_add_role(out, grant->grantor);
-	}
-	if (grant->behavior == DROP_CASCADE)
-		appendStringInfoString(out, " CASCADE");
+	add_grantor(out, grant->grantor, grant->behavior);
 }
 
 static void
