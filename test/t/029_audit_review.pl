@@ -1,0 +1,62 @@
+# What a review of the audit trail found.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use PhiTest;
+
+# Sequencing is done by the test, when it wants it.
+my $conf = "phi.checkpoint_interval = '1h'\nmax_prepared_transactions = 2\n";
+my $node = new_server('review', conf => $conf);
+my $leaves = 'SELECT count(*) = count(DISTINCT id), count(*) = (SELECT count(*) FROM phi.audit_log) FROM phi.audit_leaf k, unnest(k.ids) id';
+my $transactions = 'DO $$ BEGIN FOR i IN 1 .. %d LOOP COMMIT; PERFORM pg_current_xact_id(); END LOOP; END $$';
+
+sub sql
+{
+	my ($sql, $database) = @_;
+	return $node->safe_psql($database // 'postgres', $sql);
+}
+
+set_up_clinics($node);
+sql(q{CREATE TABLE chart (id int PRIMARY KEY, v text); SELECT phi.audit('chart')});
+
+# A log that is resumed while transactions run: theirs and later ones' records get one leaf each.
+{
+	my $writer = PhiTest::session($node);
+	$writer->query('BEGIN; INSERT INTO chart VALUES (1)');
+	sql('INSERT INTO chart VALUES (2)');
+	sql('SELECT phi.resume_audit()');
+	$writer->query('COMMIT');
+	sql('SELECT phi.advance_audit()');
+	is(sql($leaves), 't|t', 'resumed beside a transaction that runs, each record has one leaf');
+	is(sql('SELECT count(*) FROM phi.verify_audit()'), '0', 'and the log verifies');
+	$writer->quit;
+}
+
+# A log that comes from a server whose transactions have larger numbers.
+{
+	my $other = new_server('other', keys => key_directory($node), conf => $conf);
+	my $dump = $node->basedir . '/dump.sql';
+
+	sql(sprintf $transactions, 400);
+	sql('INSERT INTO chart SELECT i FROM generate_series(10, 40) i; SELECT phi.advance_audit()');
+	$node->command_ok([ 'pg_dump', '-f', $dump, $node->connstr('postgres') ], 'a dump');
+	$other->safe_psql('postgres', 'CREATE DATABASE copy');
+	$other->safe_psql('postgres', 'CREATE ROLE app_a; CREATE ROLE app_b; CREATE ROLE nurse_a; CREATE ROLE stranger; CREATE ROLE custodian');
+	$other->command_ok([ 'psql', '-Xqv', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $other->connstr('copy') ], 'restored elsewhere');
+	$other->safe_psql('copy', 'SELECT phi.resume_audit()');
+	is($other->safe_psql('copy', 'SELECT max(xact) > min(horizon) FROM phi.audit_log, phi.audit_state'), 't', 'where transactions have smaller numbers');
+	$other->safe_psql('copy', sprintf $transactions, 1500);
+	$other->safe_psql('copy', 'INSERT INTO chart VALUES (-1); SELECT phi.advance_audit()');
+	is($other->safe_psql('copy', 'SELECT max(xact) < min(horizon) FROM phi.audit_log, phi.audit_state'), 't', 'until they have passed those of the dump');
+	is($other->safe_psql('copy', $leaves), 't|t', 'each record has one leaf');
+	is($other->safe_psql('copy', 'SELECT count(*) FROM phi.verify_audit()'), '0', 'and the log verifies');
+	$other->safe_psql('copy', 'INSERT INTO chart VALUES (-2); SELECT phi.resume_audit(); SELECT phi.advance_audit()');
+	is($other->safe_psql('copy', $leaves), 't|t', 'also when it is resumed again');
+	$other->stop;
+}
+
+done_testing();
