@@ -23,7 +23,7 @@ AS $$
     FROM phi.audit_leaf k, unnest(k.ids) WITH ORDINALITY u(id, o)
     WHERE k.first_leaf < to_leaf AND k.first_leaf + 63 >= from_leaf
   ), leaves AS (
-    SELECT * FROM leaf WHERE leaf.leaf >= from_leaf AND leaf.leaf < to_leaf
+    SELECT leaf.*, count(*) OVER (PARTITION BY leaf.id) AS times FROM leaf WHERE leaf.leaf >= from_leaf AND leaf.leaf < to_leaf
   ), span AS (
     /* Whose records these leaves are; all of them when they are all leaves. */
     SELECT min(k.first_xact) AS first, max(k.last_xact) AS last,
@@ -37,16 +37,16 @@ AS $$
   ), compared AS MATERIALIZED (
     SELECT CASE WHEN r.record_id IS NULL THEN 'missing'
                 WHEN l.id IS NULL THEN 'inserted'
-                WHEN r.times > 1 THEN 'doubled'
+                WHEN r.times > 1 OR (l.times > 1 AND r.hash = l.hash) THEN 'doubled'
                 ELSE 'altered' END AS fault,
-           l.leaf, coalesce(l.id, r.record_id) AS record_id, l.hash
+           l.leaf, coalesce(l.id, r.record_id) AS record_id, l.hash, l.times
     FROM leaves l FULL JOIN records r ON r.record_id = l.id
     WHERE (r.record_id IS NULL AND NOT (SELECT retired FROM kept) @> l.leaf)
        OR (l.id IS NULL AND (r.xact < (SELECT s.horizon FROM phi.audit_state s) OR (r.xact >= pg_snapshot_xmax(pg_current_snapshot())
                 AND r.xact IS DISTINCT FROM pg_current_xact_id_if_assigned()))
            AND ((SELECT whole FROM span) OR NOT EXISTS (
              SELECT FROM phi.audit_leaf k WHERE k.min_id <= r.record_id AND k.max_id >= r.record_id AND r.record_id = ANY (k.ids))))
-       OR (l.id IS NOT NULL AND r.record_id IS NOT NULL AND (r.hash <> l.hash OR r.times > 1))
+       OR (l.id IS NOT NULL AND r.record_id IS NOT NULL AND (r.hash <> l.hash OR r.times > 1 OR l.times > 1))
   ), stored AS (
     SELECT c.record_id, r FROM (SELECT * FROM compared WHERE compared.fault IN ('altered', 'inserted') LIMIT 300) c
     JOIN phi.audit_log r USING (record_id)
@@ -65,6 +65,7 @@ AS $$
               ELSE c.fault END,
          c.leaf, c.record_id,
          CASE WHEN m.was IS NOT NULL THEN format('record %s is stored as %s', m.was, m.stored_as)
+              WHEN c.fault = 'doubled' AND c.times > 1 THEN 'several leaves are said to be of this record'
               WHEN c.fault = 'doubled' THEN 'several records have this id' END
   FROM compared c LEFT JOIN moved m ON m.stored_as = c.record_id
   WHERE NOT (c.fault = 'missing' AND EXISTS (SELECT FROM moved WHERE was = c.record_id))

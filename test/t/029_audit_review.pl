@@ -59,4 +59,15 @@ sql(q{CREATE TABLE chart (id int PRIMARY KEY, v text); SELECT phi.audit('chart')
 	$other->stop;
 }
 
+# Two leaves of one record.
+my $doubled = sql(q{
+	BEGIN;
+	SET LOCAL client_min_messages = warning;
+	ALTER TABLE phi.audit_leaf DISABLE TRIGGER refuse_change;
+	INSERT INTO phi.audit_leaf SELECT s.size, k.ids[1], k.ids[1], k.first_xact, k.last_xact, k.ids[1:1], substr(k.hashes, 1, 32)
+	FROM phi.audit_state s, phi.audit_leaf k WHERE k.first_leaf = 0;
+	SELECT string_agg(detail, ', ') FROM phi.verify_audit(), phi.audit_state s WHERE fault = 'doubled' AND leaf IN (0, s.size);
+	ROLLBACK});
+is($doubled, join(', ', ('several leaves are said to be of this record') x 2), 'a record with two leaves is a fault');
+
 done_testing();
