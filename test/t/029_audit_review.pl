@@ -70,4 +70,18 @@ my $doubled = sql(q{
 	ROLLBACK});
 is($doubled, join(', ', ('several leaves are said to be of this record') x 2), 'a record with two leaves is a fault');
 
+# An error while the log's state is read must not close the log for the session.
+{
+	my $locker = PhiTest::session($node);
+	my $session = PhiTest::session($node);
+	$locker->query('BEGIN; LOCK TABLE phi.audit_state');
+	my (undef, $error) = $session->query("SET statement_timeout = '100ms'; CREATE ROLE nobody; RESET statement_timeout");
+	like($error, qr/57014/, 'who cannot read it fails');
+	$locker->query('ROLLBACK');
+	$session->query('RESET statement_timeout; CREATE ROLE somebody; INSERT INTO chart VALUES (3)');
+	is(sql(q{SELECT string_agg(concat_ws(' ', operation, detail, row_key), ', ' ORDER BY record_id) FROM phi.audit_log WHERE detail = 'somebody' OR (relation, row_key) = ('public.chart', '{3}')}),
+		'CREATE ROLE somebody, INSERT {3}', 'what comes after it is recorded');
+	$_->quit for $locker, $session;
+}
+
 done_testing();
