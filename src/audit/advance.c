@@ -318,7 +318,8 @@ phi_audit_advance(bool *pending)
 	SPI_connect();
 	/* Statistics lag behind a log that grows. */
 	settings = NewGUCNestLevel();
-	SetConfigOption("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION);
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
 	lock_state();
 	sequence(pending);
 	signed_one = phi_audit_sign_tree();

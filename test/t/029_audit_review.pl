@@ -84,4 +84,18 @@ is($doubled, join(', ', ('several leaves are said to be of this record') x 2), '
 	$_->quit for $locker, $session;
 }
 
+# Settings of a session are neither changed nor followed.
+is(sql('SELECT phi.advance_audit(); SHOW enable_seqscan'), "t\non", 'a pass leaves the settings as they were');
+is(sql(q{
+	SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Kolkata';
+	SELECT phi.make_audit_partition('2031-01-01');
+	RESET ALL;
+	SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = 'audit_log_2031_01'}),
+	"\nFOR VALUES FROM ('2031-01-01 00:00:00+00') TO ('2031-02-01 00:00:00+00')", 'a month begins at midnight UTC whatever the style of dates');
+is(sql(q{
+	SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Kolkata';
+	CREATE TEMP TABLE found AS SELECT from_at FROM phi.audit_partitions('2031-03-01') WHERE partition = 'phi.audit_log_2031_01'::regclass;
+	RESET ALL;
+	SELECT * FROM found}), '2031-01-01 00:00:00+00', 'and is retired by that beginning');
+
 done_testing();
