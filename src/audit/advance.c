@@ -323,6 +323,9 @@ phi_audit_advance(bool *pending)
 	lock_state();
 	sequence(pending);
 	signed_one = phi_audit_sign_tree();
+	/* What leaves the server must still be there after a crash. */
+	if (signed_one)
+		ForceSyncCommit();
 	AtEOXact_GUC(true, settings);
 	SPI_finish();
 	return signed_one;
