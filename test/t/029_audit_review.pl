@@ -70,6 +70,23 @@ my $doubled = sql(q{
 	ROLLBACK});
 is($doubled, join(', ', ('several leaves are said to be of this record') x 2), 'a record with two leaves is a fault');
 
+# Records that are gone need a signed retirement, not just a row that tells of one.
+sub retired
+{
+	my ($note) = @_;
+	return sql(qq{
+		BEGIN;
+		SET LOCAL client_min_messages = warning;
+		INSERT INTO phi.audit_retired SELECT '{[3,5)}', now(), now(), 2, root, $note, now(), 'me' FROM (SELECT phi.root_of_leaves('{[3,5)}') AS root) r;
+		SELECT string_agg(concat_ws(' ', fault, leaf, detail), ', ') FROM phi.verify_audit();
+		ROLLBACK});
+}
+my $signed = q{phi.sign_audit_note(format(E'%%s%s\n%%s\n%%s\n', (SELECT origin FROM phi.audit_state), '%s', encode(%s, 'base64')))};
+is(retired(sprintf $signed, '/retired', '{[3,5)}', 'root'), '', 'a retirement that is signed is no fault');
+is(retired(q{'forged'}), q{retirement 3 its signature is not one of this log's keys}, 'one that is not is one');
+is(retired('(SELECT note FROM phi.audit_checkpoint ORDER BY size LIMIT 1)'), 'retirement 3 its note is of other leaves or of another root', 'nor does a checkpoint do');
+is(retired(sprintf $signed, '/retired', '{[3,4)}', 'root'), 'retirement 3 its note is of other leaves or of another root', 'nor the retirement of others');
+
 # An error while the log's state is read must not close the log for the session.
 {
 	my $locker = PhiTest::session($node);
