@@ -167,11 +167,10 @@ add_fetched(Pass *pass, SPITupleTable *table)
 
 /* Under the caller's snapshot, which tells what has ended. */
 static void
-add_records(Pass *pass, const char *sql, Datum *values)
+add_records(Pass *pass, const char *sql, int n, Oid *types, Datum *values)
 {
-	Oid			types[] = {XID8OID, XID8OID, INT8OID};
-	Portal		portal = SPI_cursor_open_with_args("phi_audit_records", sql, values == NULL ? 0 : lengthof(types),
-												   types, values, NULL, true, CURSOR_OPT_NO_SCROLL);
+	Portal		portal = SPI_cursor_open_with_args("phi_audit_records", sql, n, types, values, NULL,
+												   true, CURSOR_OPT_NO_SCROLL);
 	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "pg_phi audit leaves",
 												ALLOCSET_DEFAULT_SIZES);
 
@@ -272,18 +271,19 @@ sequence(bool *pending)
 {
 	Pass		pass;
 	Snapshot	snapshot;
-	Datum		bounds[3];
+	Oid			types[] = {XID8OID, XID8OID, INT8OID};
+	Datum		bounds[lengthof(types)];
 	bool		isnull;
 	uint64		from;
 	uint64		to;
 	uint64		size;
 
 	run("SELECT horizon, size, frontier, first_id FROM phi.audit_state", SPI_OK_SELECT);
-	bounds[2] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &isnull);
 	from = DatumGetUInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	size = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	read_frontier(&pass.frontier, size,
 				  DatumGetByteaPP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull)));
+	bounds[2] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &isnull);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);
 	to = horizon_of(snapshot);
@@ -292,14 +292,18 @@ sequence(bool *pending)
 	bounds[1] = UInt64GetDatum(to);
 	if (from < to)
 		add_records(&pass, "SELECT record_id, xact, phi.audit_leaf_hash(l) FROM phi.audit_log l "
-					"WHERE xact >= $1 AND xact < $2 AND record_id >= $3 ORDER BY xact, record_id", bounds);
+					"WHERE xact >= $1 AND xact < $2 AND record_id >= $3 ORDER BY xact, record_id",
+					lengthof(types), types, bounds);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
 	/* Without records the horizon may stay: no write where nothing happens. */
 	if (pass.frontier.size != size)
 		write_state(&pass, to);
-	*pending = answer(psprintf("SELECT EXISTS (SELECT FROM phi.audit_log WHERE xact >= '%llu' AND record_id >= %lld)",
-							   (unsigned long long) to, (long long) DatumGetInt64(bounds[2])));
+	/* Up to now: records of another server may bear any larger number. */
+	*pending = answer(psprintf("SELECT EXISTS (SELECT FROM phi.audit_log WHERE xact >= '%llu' AND xact < '%llu' AND record_id >= %lld)",
+							   (unsigned long long) to,
+							   (unsigned long long) U64FromFullTransactionId(ReadNextFullTransactionId()),
+							   (long long) DatumGetInt64(bounds[2])));
 }
 
 bool
@@ -314,10 +318,14 @@ phi_audit_advance(bool *pending)
 	SPI_connect();
 	/* Statistics lag behind a log that grows. */
 	settings = NewGUCNestLevel();
-	SetConfigOption("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION);
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
 	lock_state();
 	sequence(pending);
 	signed_one = phi_audit_sign_tree();
+	/* What leaves the server must still be there after a crash. */
+	if (signed_one)
+		ForceSyncCommit();
 	AtEOXact_GUC(true, settings);
 	SPI_finish();
 	return signed_one;
@@ -366,14 +374,16 @@ rebuild_frontier(PhiFrontier *frontier)
 /*
  * phi.rebuild_audit() returns void
  *
- * For a log that nobody writes to yet: all records without a leaf get one,
- * whatever server's transaction numbers they bear.
+ * Records of another server that have no leaf get one, whatever transaction
+ * numbers they bear; of this server's those that a pass would not take again.
  */
 Datum
 phi_rebuild_audit(PG_FUNCTION_ARGS)
 {
 	Pass		pass;
 	Snapshot	snapshot;
+	Oid			types[] = {XID8OID};
+	Datum		horizon;
 
 	SPI_connect();
 	lock_state();
@@ -381,10 +391,12 @@ phi_rebuild_audit(PG_FUNCTION_ARGS)
 	PushActiveSnapshot(snapshot);
 	rebuild_frontier(&pass.frontier);
 	begin_pass(&pass);
+	horizon = UInt64GetDatum(horizon_of(snapshot));
 	add_records(&pass, "SELECT record_id, xact, phi.audit_leaf_hash(l) FROM phi.audit_log l "
 				"WHERE NOT EXISTS (SELECT FROM phi.audit_leaf k, unnest(k.ids) id WHERE id = l.record_id) "
-				"ORDER BY xact, record_id", NULL);
-	write_state(&pass, horizon_of(snapshot));
+				"AND (xact < $1 OR (SELECT record_id < s.first_id OR s.system <> phi.audit_system() FROM phi.audit_state s)) "
+				"ORDER BY xact, record_id", lengthof(types), types, &horizon);
+	write_state(&pass, DatumGetUInt64(horizon));
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
 	SPI_finish();

@@ -28,7 +28,7 @@ BEGIN
       ('compromise_report', 'attempts rotated_to exposed problem report'),
       ('rekey_job', 'phase pass values_done error base_at base_rows base_blocks'),
       ('protect_job', 'columns replacements plan fingerprint trigger_row next_block blocks rows_copied changes_copied unknown snapshots tries waits_for error report worked_at base_at base_rows base_block phase shadow filenode key'),
-      ('audit_state', 'horizon size frontier exported server_start settings')
+      ('audit_state', 'horizon size frontier exported first_id server_start settings')
     ) v(name, left_out)
   LOOP
     EXECUTE format('CREATE TRIGGER audit_event %s ON phi.%I FOR EACH ROW EXECUTE FUNCTION phi.audit_event(%s)',

@@ -52,7 +52,7 @@ CREATE TABLE phi.audit_state (
   settings     jsonb
 );
 COMMENT ON TABLE phi.audit_state IS
-  'How far the log is sequenced: every record of a transaction before "horizon" has its leaf. "system" says whose log it is: the one of another database is not written to. Records before first_id came with a dump and have their leaves';
+  'How far the log is sequenced: every record of a transaction before "horizon" has its leaf, and so have those with ids below "first_id", which came with a dump and bear the transactions of another server. "system" says whose log it is: the one of another database is not written to';
 SELECT pg_catalog.pg_extension_config_dump('phi.audit_state', '');
 
 CREATE TRIGGER notice_open AFTER INSERT OR UPDATE OF system OR DELETE OR TRUNCATE ON phi.audit_state
@@ -186,14 +186,16 @@ CREATE FUNCTION phi.resume_audit() RETURNS void
 AS $$
 DECLARE
   before text := (SELECT system FROM phi.audit_state);
+  next_id bigint;
 BEGIN
   PERFORM phi.open_audit();
   LOCK TABLE phi.audit_state IN SHARE ROW EXCLUSIVE MODE;
   PERFORM phi.rebuild_audit();
   IF before <> phi.audit_system() THEN
-    /* The transactions of records that came along were another server's: only newer ids go by these here. */
-    UPDATE phi.audit_state SET system = phi.audit_system(), origin = phi.audit_origin(), server_start = NULL, settings = NULL,
-           first_id = setval('phi.audit_record_id', greatest(nextval('phi.audit_record_id'), (SELECT max(record_id) + 64 FROM phi.audit_log)));
+    next_id := setval('phi.audit_record_id', greatest(nextval('phi.audit_record_id'), (SELECT max(record_id) + 64 FROM phi.audit_log)));
+    /* Two logs that go different ways must not have one name. */
+    UPDATE phi.audit_state SET system = phi.audit_system(),
+           origin = phi.audit_origin() || CASE WHEN origin = phi.audit_origin() THEN '/' || phi.audit_system() ELSE '' END, first_id = next_id, server_start = NULL, settings = NULL;
   END IF;
   PERFORM phi.note_audit_event('RESUME', NULL, 'log of ' || coalesce(before, 'no database'));
 END $$;

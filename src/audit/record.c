@@ -128,8 +128,6 @@ read_state(void)
 	HeapTuple	tuple;
 	bool		isnull;
 
-	state.known = true;			/* until a message says that it has changed */
-	state.is_open = false;
 	if (!phi_scan_begin(&scan, STATE_TABLE, STATE_INDEX, 0, NULL))
 		return;
 	tuple = phi_scan_next(&scan);
@@ -142,18 +140,31 @@ read_state(void)
 	phi_scan_end(&scan);
 }
 
+/* What could not be read is not known: nothing must go unrecorded by an error. */
 static bool
 is_open(void)
 {
-	if (!state.known)
+	if (state.known)
+		return state.is_open;
+	state.known = true;			/* until a message says that it has changed */
+	state.is_open = false;
+	PG_TRY();
+	{
 		read_state();
+	}
+	PG_CATCH();
+	{
+		state.known = false;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	return state.is_open;
 }
 
 bool
 phi_audit_ready(void)
 {
-	return IsUnderPostmaster && !IsBinaryUpgrade && !RecoveryInProgress() &&
+	return IsNormalProcessingMode() && !IsBinaryUpgrade && !RecoveryInProgress() &&
 		OidIsValid(MyDatabaseId) && IsTransactionState() &&
 		OidIsValid(phi_relation_oid(LOG_TABLE)) && is_open();
 }

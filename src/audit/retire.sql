@@ -17,12 +17,13 @@ SELECT phi.guard_audit_table('phi.audit_retired');
 CREATE FUNCTION phi.root_of_leaves(leaves int8multirange) RETURNS bytea
   AS 'MODULE_PATHNAME', 'phi_root_of_leaves' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 REVOKE EXECUTE ON FUNCTION phi.root_of_leaves(int8multirange) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phi.root_of_leaves(int8multirange) TO phi_auditor;
 COMMENT ON FUNCTION phi.root_of_leaves(int8multirange) IS
-  'Root of a Merkle tree of just these leaves, in their order; internal to phi.retire_audit()';
+  'Root of a Merkle tree of just these leaves, in their order, as the note of a retirement has it; 32 bytes';
 
-/* By the bounds, not by the name: the default partition has none. */
+/* By the bounds, not by the name: the default partition has none. In their one spelling that is read back as it was. */
 CREATE FUNCTION phi.audit_partitions(before timestamptz, OUT partition regclass, OUT from_at timestamptz, OUT to_at timestamptz) RETURNS SETOF record
-  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' SET timezone = 'UTC'
 BEGIN ATOMIC
   SELECT c.oid::regclass, b.bounds[1]::timestamptz, b.bounds[2]::timestamptz
   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid,

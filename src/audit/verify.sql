@@ -23,7 +23,7 @@ AS $$
     FROM phi.audit_leaf k, unnest(k.ids) WITH ORDINALITY u(id, o)
     WHERE k.first_leaf < to_leaf AND k.first_leaf + 63 >= from_leaf
   ), leaves AS (
-    SELECT *, count(*) OVER (PARTITION BY leaf.id) AS times FROM leaf WHERE leaf.leaf >= from_leaf AND leaf.leaf < to_leaf
+    SELECT leaf.*, count(*) OVER (PARTITION BY leaf.id) AS times FROM leaf WHERE leaf.leaf >= from_leaf AND leaf.leaf < to_leaf
   ), span AS (
     /* Whose records these leaves are; all of them when they are all leaves. */
     SELECT min(k.first_xact) AS first, max(k.last_xact) AS last,
@@ -37,7 +37,7 @@ AS $$
   ), compared AS MATERIALIZED (
     SELECT CASE WHEN r.record_id IS NULL THEN 'missing'
                 WHEN l.id IS NULL THEN 'inserted'
-                WHEN r.times > 1 OR l.times > 1 THEN 'doubled'
+                WHEN r.times > 1 OR (l.times > 1 AND r.hash = l.hash) THEN 'doubled'
                 ELSE 'altered' END AS fault,
            l.leaf, coalesce(l.id, r.record_id) AS record_id, l.hash, l.times
     FROM leaves l FULL JOIN records r ON r.record_id = l.id
@@ -65,7 +65,7 @@ AS $$
               ELSE c.fault END,
          c.leaf, c.record_id,
          CASE WHEN m.was IS NOT NULL THEN format('record %s is stored as %s', m.was, m.stored_as)
-              WHEN c.fault = 'doubled' AND c.times > 1 THEN 'it has several leaves'
+              WHEN c.fault = 'doubled' AND c.times > 1 THEN 'several leaves are said to be of this record'
               WHEN c.fault = 'doubled' THEN 'several records have this id' END
   FROM compared c LEFT JOIN moved m ON m.stored_as = c.record_id
   WHERE NOT (c.fault = 'missing' AND EXISTS (SELECT FROM moved WHERE was = c.record_id))
@@ -154,8 +154,19 @@ BEGIN
          phi.check_audit_note(c.note, ARRAY(SELECT verifier FROM phi.audit_signer)) n
     WHERE c.size >= first AND c.size <= past AND (n.signed AND n.size = c.size AND n.root = c.root) IS NOT TRUE
     ORDER BY c.size;
+  /* Who removes records must have it signed. */
+  RETURN QUERY SELECT 'retirement', lower(t.leaves), NULL::bigint, NULL::bigint, CASE
+      WHEN NOT n.signed THEN 'its signature is not one of this log''s keys'
+      WHEN NOT n.fits THEN 'its note is of other leaves or of another root'
+      ELSE 'its leaves are not those that were retired' END
+    FROM phi.audit_retired t, LATERAL (
+      SELECT (phi.check_audit_note(t.note, ARRAY(SELECT verifier FROM phi.audit_signer))).signed,
+             t.note ~ '^[^\n]+/retired\n' AND starts_with(substr(t.note, strpos(t.note, E'\n') + 1), format(E'%s\n%s\n\n', t.leaves, encode(t.root, 'base64'))) AS fits
+    ) n
+    WHERE (n.signed AND n.fits AND t.root = phi.root_of_leaves(t.leaves)) IS NOT TRUE
+    ORDER BY t.leaves;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.verify_audit(bigint, bigint, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.verify_audit(bigint, bigint, text) TO phi_auditor;
 COMMENT ON FUNCTION phi.verify_audit(bigint, bigint, text) IS
-  'Verifies the audit log and returns a row for each fault, none if it verifies: records (altered, missing, inserted, doubled, reordered, cut off) of the leaves from the first number up to, not including, the second, default all; always the whole tree, checkpoints of these sizes, and a checkpoint that was kept elsewhere. Records that are not sequenced yet are not judged';
+  'Verifies the audit log and returns a row for each fault, none if it verifies: records (altered, missing, inserted, doubled, reordered, cut off) of the leaves from the first number up to, not including, the second, default all; always the whole tree, checkpoints of these sizes, retirements, and a checkpoint that was kept elsewhere. Records that are not sequenced yet are not judged';

@@ -146,8 +146,7 @@ advance(void)
 	bool		prepared = ask("SELECT $1 AND EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())", true);
 	bool		pending;
 
-	if (phi_audit_advance(&pending))
-		ForceSyncCommit();
+	(void) phi_audit_advance(&pending);
 	if (pending || prepared)
 		again |= PHI_BIT(PHI_CHORE_PASS);
 }

@@ -77,7 +77,16 @@ phi_relation_oid(const char *name)
 		known[n_known++].name = name;
 	/* First, for looking up may find that something changes meanwhile. */
 	known[i].valid = true;
-	known[i].oid = look_up(name);
+	PG_TRY();
+	{
+		known[i].oid = look_up(name);
+	}
+	PG_CATCH();
+	{
+		known[i].valid = false;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	known[i].valid &= OidIsValid(known[i].oid);
 	return known[i].oid;
 }

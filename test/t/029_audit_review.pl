@@ -1,0 +1,118 @@
+# What a review of the audit trail found.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use PhiTest;
+
+# Sequencing is done by the test, when it wants it.
+my $conf = "phi.checkpoint_interval = '1h'\nmax_prepared_transactions = 2\n";
+my $node = new_server('review', conf => $conf);
+my $leaves = 'SELECT count(*) = count(DISTINCT id), count(*) = (SELECT count(*) FROM phi.audit_log) FROM phi.audit_leaf k, unnest(k.ids) id';
+my $transactions = 'DO $$ BEGIN FOR i IN 1 .. %d LOOP COMMIT; PERFORM pg_current_xact_id(); END LOOP; END $$';
+
+sub sql
+{
+	my ($sql, $database) = @_;
+	return $node->safe_psql($database // 'postgres', $sql);
+}
+
+set_up_clinics($node);
+sql(q{CREATE TABLE chart (id int PRIMARY KEY, v text); SELECT phi.audit('chart')});
+
+# A log that is resumed while transactions run: theirs and later ones' records get one leaf each.
+{
+	my $writer = PhiTest::session($node);
+	$writer->query('BEGIN; INSERT INTO chart VALUES (1)');
+	sql('INSERT INTO chart VALUES (2)');
+	sql('SELECT phi.resume_audit()');
+	$writer->query('COMMIT');
+	sql('SELECT phi.advance_audit()');
+	is(sql($leaves), 't|t', 'resumed beside a transaction that runs, each record has one leaf');
+	is(sql('SELECT count(*) FROM phi.verify_audit()'), '0', 'and the log verifies');
+	$writer->quit;
+}
+
+# A log that comes from a server whose transactions have larger numbers.
+{
+	my $other = new_server('other', keys => key_directory($node), conf => $conf);
+	my $dump = $node->basedir . '/dump.sql';
+
+	sql(sprintf $transactions, 400);
+	sql('INSERT INTO chart SELECT i FROM generate_series(10, 40) i; SELECT phi.advance_audit()');
+	$node->command_ok([ 'pg_dump', '-f', $dump, $node->connstr('postgres') ], 'a dump');
+	$other->safe_psql('postgres', 'CREATE DATABASE copy');
+	$other->safe_psql('postgres', 'CREATE ROLE app_a; CREATE ROLE app_b; CREATE ROLE nurse_a; CREATE ROLE stranger; CREATE ROLE custodian');
+	$other->command_ok([ 'psql', '-Xqv', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $other->connstr('copy') ], 'restored elsewhere');
+	$other->safe_psql('copy', 'SELECT phi.resume_audit()');
+	is($other->safe_psql('copy', 'SELECT max(xact) > min(horizon) FROM phi.audit_log, phi.audit_state'), 't', 'where transactions have smaller numbers');
+	$other->safe_psql('copy', sprintf $transactions, 1500);
+	$other->safe_psql('copy', 'INSERT INTO chart VALUES (-1); SELECT phi.advance_audit()');
+	is($other->safe_psql('copy', 'SELECT max(xact) < min(horizon) FROM phi.audit_log, phi.audit_state'), 't', 'until they have passed those of the dump');
+	is($other->safe_psql('copy', $leaves), 't|t', 'each record has one leaf');
+	is($other->safe_psql('copy', 'SELECT count(*) FROM phi.verify_audit()'), '0', 'and the log verifies');
+	$other->safe_psql('copy', 'INSERT INTO chart VALUES (-2); SELECT phi.resume_audit(); SELECT phi.advance_audit()');
+	is($other->safe_psql('copy', $leaves), 't|t', 'also when it is resumed again');
+	$other->stop;
+}
+
+# Two leaves of one record.
+my $doubled = sql(q{
+	BEGIN;
+	SET LOCAL client_min_messages = warning;
+	ALTER TABLE phi.audit_leaf DISABLE TRIGGER refuse_change;
+	INSERT INTO phi.audit_leaf SELECT s.size, k.ids[1], k.ids[1], k.first_xact, k.last_xact, k.ids[1:1], substr(k.hashes, 1, 32)
+	FROM phi.audit_state s, phi.audit_leaf k WHERE k.first_leaf = 0;
+	SELECT string_agg(detail, ', ') FROM phi.verify_audit(), phi.audit_state s WHERE fault = 'doubled' AND leaf IN (0, s.size);
+	ROLLBACK});
+is($doubled, join(', ', ('several leaves are said to be of this record') x 2), 'a record with two leaves is a fault');
+
+# Records that are gone need a signed retirement, not just a row that tells of one.
+sub retired
+{
+	my ($note) = @_;
+	return sql(qq{
+		BEGIN;
+		SET LOCAL client_min_messages = warning;
+		INSERT INTO phi.audit_retired SELECT '{[3,5)}', now(), now(), 2, root, $note, now(), 'me' FROM (SELECT phi.root_of_leaves('{[3,5)}') AS root) r;
+		SELECT string_agg(concat_ws(' ', fault, leaf, detail), ', ') FROM phi.verify_audit();
+		ROLLBACK});
+}
+my $signed = q{phi.sign_audit_note(format(E'%%s%s\n%%s\n%%s\n', (SELECT origin FROM phi.audit_state), '%s', encode(%s, 'base64')))};
+is(retired(sprintf $signed, '/retired', '{[3,5)}', 'root'), '', 'a retirement that is signed is no fault');
+is(retired(q{'forged'}), q{retirement 3 its signature is not one of this log's keys}, 'one that is not is one');
+is(retired('(SELECT note FROM phi.audit_checkpoint ORDER BY size LIMIT 1)'), 'retirement 3 its note is of other leaves or of another root', 'nor does a checkpoint do');
+is(retired(sprintf $signed, '/retired', '{[3,4)}', 'root'), 'retirement 3 its note is of other leaves or of another root', 'nor the retirement of others');
+
+# An error while the log's state is read must not close the log for the session.
+{
+	my $locker = PhiTest::session($node);
+	my $session = PhiTest::session($node);
+	$locker->query('BEGIN; LOCK TABLE phi.audit_state');
+	my (undef, $error) = $session->query("SET statement_timeout = '100ms'; CREATE ROLE nobody; RESET statement_timeout");
+	like($error, qr/57014/, 'who cannot read it fails');
+	$locker->query('ROLLBACK');
+	$session->query('RESET statement_timeout; CREATE ROLE somebody; INSERT INTO chart VALUES (3)');
+	is(sql(q{SELECT string_agg(concat_ws(' ', operation, detail, row_key), ', ' ORDER BY record_id) FROM phi.audit_log WHERE detail = 'somebody' OR (relation, row_key) = ('public.chart', '{3}')}),
+		'CREATE ROLE somebody, INSERT {3}', 'what comes after it is recorded');
+	$_->quit for $locker, $session;
+}
+
+# Settings of a session are neither changed nor followed.
+is(sql('SELECT phi.advance_audit(); SHOW enable_seqscan'), "t\non", 'a pass leaves the settings as they were');
+is(sql(q{
+	SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Kolkata';
+	SELECT phi.make_audit_partition('2031-01-01');
+	RESET ALL;
+	SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = 'audit_log_2031_01'}),
+	"\nFOR VALUES FROM ('2031-01-01 00:00:00+00') TO ('2031-02-01 00:00:00+00')", 'a month begins at midnight UTC whatever the style of dates');
+is(sql(q{
+	SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Kolkata';
+	CREATE TEMP TABLE found AS SELECT from_at FROM phi.audit_partitions('2031-03-01') WHERE partition = 'phi.audit_log_2031_01'::regclass;
+	RESET ALL;
+	SELECT * FROM found}), '2031-01-01 00:00:00+00', 'and is retired by that beginning');
+
+done_testing();
