@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -123,6 +124,13 @@ $node->safe_psql('restored', 'SELECT phi.resume_audit()');
 $node->safe_psql('restored', 'SET ROLE ward; RESET ROLE');
 is($node->safe_psql('restored', q{SELECT string_agg(operation, ',' ORDER BY record_id) FROM phi.audit_log
 	WHERE operation = 'SET ROLE' AND xact_at > (SELECT xact_at FROM phi.audit_log WHERE operation = 'RESUME')}), 'SET ROLE,SET ROLE', 'until it is made so');
+
+# Single-user mode is no way around it.
+$node->stop;
+my ($said, $input) = ('', "CREATE ROLE alone;\n");
+IPC::Run::run([ 'postgres', '--single', '-D', $node->data_dir, 'postgres' ], '<', \$input, '>', \$said, '2>', \$said);
+$node->start;
+is($node->safe_psql('postgres', q{SELECT login FROM phi.audit_log WHERE operation = 'CREATE ROLE' AND detail ~ '^alone'}), $node->safe_psql('postgres', 'SELECT current_user'), 'a command in single-user mode');
 
 # The way to be rid of the log.
 refused($node, 'chief', 'ALTER TABLE phi.audit_log RENAME TO mine', '55000', qr/cannot be renamed.*HINT: .*DROP EXTENSION/s, 'not by another name');
