@@ -9,7 +9,7 @@ use Test::More;
 use PhiTest;
 
 # Sequencing is done by the test, when it wants it.
-my $conf = "phi.checkpoint_interval = '1h'\nmax_prepared_transactions = 2\n";
+my $conf = "phi.checkpoint_interval = '1h'\nphi.allow_core_dumps = on\n";
 my $node = new_server('review', conf => $conf);
 my $leaves = 'SELECT count(*) = count(DISTINCT id), count(*) = (SELECT count(*) FROM phi.audit_log) FROM phi.audit_leaf k, unnest(k.ids) id';
 my $transactions = 'DO $$ BEGIN FOR i IN 1 .. %d LOOP COMMIT; PERFORM pg_current_xact_id(); END LOOP; END $$';
@@ -99,6 +99,29 @@ is(retired(sprintf $signed, '/retired', '{[3,4)}', 'root'), 'retirement 3 its no
 	is(sql(q{SELECT string_agg(concat_ws(' ', operation, detail, row_key), ', ' ORDER BY record_id) FROM phi.audit_log WHERE detail = 'somebody' OR (relation, row_key) = ('public.chart', '{3}')}),
 		'CREATE ROLE somebody, INSERT {3}', 'what comes after it is recorded');
 	$_->quit for $locker, $session;
+}
+
+# A change that fails half way leaves no plaintext in the process. The type cannot be sent.
+{
+	sql(q{
+		CREATE TYPE mute;
+		CREATE FUNCTION mute_in(cstring) RETURNS mute LANGUAGE internal IMMUTABLE STRICT AS 'int4in';
+		CREATE FUNCTION mute_out(mute) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'int4out';
+		CREATE TYPE mute (INPUT = mute_in, OUTPUT = mute_out, LIKE = int4);
+		CREATE FUNCTION mute_send(mute) RETURNS bytea LANGUAGE plpgsql STRICT AS $$ BEGIN RAISE 'not sent'; END $$;
+		ALTER TYPE mute SET (SEND = mute_send);
+		CREATE TABLE muted (id int PRIMARY KEY, name enctext(identity), m mute);
+		ALTER TABLE muted OWNER TO app_a;
+	});
+	gives($node, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO muted VALUES (1, 'Wads' || 'worth of the muted', '1')}, '', 'a row');
+	sql(q{SELECT phi.audit('muted')});
+	my $session = PhiTest::session($node, 'app_a');
+	my (undef, $error) = $session->query(q{SET phi.clinic = 'a'; UPDATE muted SET id = id + 10});
+	like($error, qr/not sent/, 'a change fails while it is digested');
+	my $areas = memory_areas($session->pid);
+	cmp_ok(scalar @$areas, '>', 0, 'whose process can be looked into');
+	is(scalar(grep { index($_->[1], 'Wads' . 'worth of the muted') >= 0 } @$areas), 0, 'and leaves no plaintext');
+	$session->quit;
 }
 
 # Settings of a session are neither changed nor followed.
