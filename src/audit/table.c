@@ -215,7 +215,7 @@ phi_audited_table(Relation rel, Oid function)
 	if (found && table->valid)
 		return table;
 	if (!found)
-		table->context = NULL;
+		memset((char *) table + sizeof(table->relid), 0, sizeof(PhiAuditedTable) - sizeof(table->relid));
 	/* The old one may be in use, by a change that made this one happen. */
 	if (table->context != NULL)
 		MemoryContextSetParent(table->context, TopTransactionContext);
