@@ -2,6 +2,7 @@
 use strict;
 use warnings;
 
+use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -86,6 +87,24 @@ is(retired(sprintf $signed, '/retired', '{[3,5)}', 'root'), '', 'a retirement th
 is(retired(q{'forged'}), q{retirement 3 its signature is not one of this log's keys}, 'one that is not is one');
 is(retired('(SELECT note FROM phi.audit_checkpoint ORDER BY size LIMIT 1)'), 'retirement 3 its note is of other leaves or of another root', 'nor does a checkpoint do');
 is(retired(sprintf $signed, '/retired', '{[3,4)}', 'root'), 'retirement 3 its note is of other leaves or of another root', 'nor the retirement of others');
+
+# A record of a month that is being retired, whose transaction has not ended.
+{
+	sql(q{SELECT phi.make_audit_partition('2025-07-01')});
+	my $record = q{INSERT INTO phi.audit_log SELECT nextval('phi.audit_record_id'), '2025-07-05 00:00Z', now(), pg_current_xact_id(), 'x', 'x', 'x', NULL, NULL, NULL, NULL, NULL, NULL, 'OLD'};
+	sql($record);
+	sql('SELECT phi.advance_audit()');
+	my $root = sql(q{SELECT encode(phi.root_of_leaves(leaves), 'hex') FROM phi.retire_audit('2025-08-01 00:00Z')});
+	my $writer = PhiTest::session($node);
+	$writer->query("BEGIN; $record");
+	my $retire = IPC::Run::start([ 'psql', '-Xq', '-d', $node->connstr('postgres'), '-c', "SELECT phi.retire_audit('2025-08-01 00:00Z', '$root')" ], '>', \my $out, '2>', \my $err);
+	ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_locks WHERE NOT granted}), 'a month is retired while it is written to');
+	$writer->query('COMMIT');
+	$retire->finish;
+	like($err, qr/2 records of these months have 1 leaves/, 'it waits, and sees what was written');
+	is(sql(q{SELECT count(*) FROM phi.audit_log WHERE operation = 'OLD'}), '2', 'and nothing is gone');
+	$writer->quit;
+}
 
 # An error while the log's state is read must not close the log for the session.
 {
