@@ -106,6 +106,22 @@ is(retired(sprintf $signed, '/retired', '{[3,4)}', 'root'), 'retirement 3 its no
 	$writer->quit;
 }
 
+# Who verifies while a month is being retired.
+{
+	sql('SELECT phi.advance_audit()');
+	my $root = sql(q{SELECT encode(phi.root_of_leaves(leaves), 'hex') FROM phi.retire_audit('2025-08-01 00:00Z')});
+	refused($node, undef, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT phi.retire_audit('2025-08-01 00:00Z', '$root')", '25001', qr/read committed/, 'what was committed meanwhile must be seen');
+	my $custodian = PhiTest::session($node);
+	$custodian->query("BEGIN; SELECT phi.retire_audit('2025-08-01 00:00Z', '$root')");
+	my $verify = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', 'SELECT fault, leaf FROM phi.verify_audit()' ], '>', \my $out, '2>', \my $err);
+	ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_locks WHERE NOT granted}), 'the log is verified while a month is retired');
+	$custodian->query('COMMIT');
+	$verify->finish;
+	is("$out$err", '', 'no fault is found');
+	is(sql(q{SELECT count(*) FROM phi.audit_log WHERE operation = 'OLD'}), '0', 'when the month is gone');
+	$custodian->quit;
+}
+
 # An error while the log's state is read must not close the log for the session.
 {
 	my $locker = PhiTest::session($node);
