@@ -163,7 +163,7 @@ BEGIN
       ELSE 'its leaves are not those that were retired' END
     FROM phi.audit_retired t, LATERAL (
       SELECT (phi.check_audit_note(t.note, ARRAY(SELECT verifier FROM phi.audit_signer))).signed,
-             t.note ~ '^[^\n]+/retired\n' AND starts_with(substr(t.note, strpos(t.note, E'\n') + 1), format(E'%s\n%s\n\n', t.leaves, encode(t.root, 'base64'))) AS fits
+             split_part(t.note, E'\n', 1) LIKE '%/retired' AND starts_with(substr(t.note, strpos(t.note, E'\n') + 1), format(E'%s\n%s\n\n', t.leaves, encode(t.root, 'base64'))) AS fits
     ) n
     WHERE (n.signed AND n.fits AND t.root = phi.root_of_leaves(t.leaves)) IS NOT TRUE
     ORDER BY t.leaves;

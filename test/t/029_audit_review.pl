@@ -159,6 +159,20 @@ is(retired(sprintf $signed, '/retired', '{[3,4)}', 'root'), 'retirement 3 its no
 	$session->quit;
 }
 
+# However a session wants names to be quoted, records name what is changed in one way.
+sql(q{
+	CREATE TABLE kept (id int PRIMARY KEY);
+	SET quote_all_identifiers = on;
+	SELECT phi.audit('kept', history => true);
+	INSERT INTO kept VALUES (1);
+	ALTER TABLE kept ADD v text;
+	RESET quote_all_identifiers;
+	SELECT phi.audit('kept', history => true)});
+sql('INSERT INTO kept VALUES (2); SET quote_all_identifiers = on; INSERT INTO kept VALUES (3)');
+sql('SET quote_all_identifiers = on; INSERT INTO kept VALUES (4)');
+is(sql(q{SELECT string_agg(relation || ' ' || operation, ', ' ORDER BY record_id) FROM phi.audit_log WHERE operation IN ('INSERT', 'AUDIT', 'ALTER TABLE') AND relation ~ 'public.*kept"?$' AND coalesce(detail, '') !~ 'trigger'}),
+	'public.kept AUDIT, public.kept INSERT, public.kept ALTER TABLE, public.kept AUDIT' . ', public.kept INSERT' x 3, 'quote_all_identifiers changes no name in the log');
+
 # Settings of a session are neither changed nor followed.
 is(sql('SELECT phi.advance_audit(); SHOW enable_seqscan'), "t\non", 'a pass leaves the settings as they were');
 is(sql(q{
