@@ -164,7 +164,7 @@ is_open(void)
 bool
 phi_audit_ready(void)
 {
-	return IsUnderPostmaster && !IsBinaryUpgrade && !RecoveryInProgress() &&
+	return !IsBinaryUpgrade && !RecoveryInProgress() &&
 		OidIsValid(MyDatabaseId) && IsTransactionState() &&
 		OidIsValid(phi_relation_oid(LOG_TABLE)) && is_open();
 }

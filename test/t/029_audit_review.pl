@@ -187,4 +187,17 @@ is(sql(q{
 	RESET ALL;
 	SELECT * FROM found}), '2031-01-01 00:00:00+00', 'and is retired by that beginning');
 
+# The server as a single process, where nobody logs in.
+{
+	$node->stop;
+	my ($out, $err);
+	my $run = IPC::Run::run([ 'postgres', '--single', '-D', $node->data_dir, 'postgres' ], '<', \"CREATE ROLE single\nINSERT INTO chart VALUES (100)\n", '>', \$out, '2>', \$err);
+	ok($run, 'single-user mode') or diag($err);
+	$node->start;
+	is(sql(q{SELECT string_agg(concat_ws(' ', operation, detail, row_key), ', ' ORDER BY record_id) FROM phi.audit_log WHERE detail = 'single' OR (relation, row_key) = ('public.chart', '{100}')}),
+		'CREATE ROLE single, INSERT {100}', 'is recorded like any other');
+	sql('SELECT phi.advance_audit()');
+	is(sql('SELECT count(*) FROM phi.verify_audit()'), '0', 'and the log verifies');
+}
+
 done_testing();
