@@ -16,13 +16,14 @@
 #include "utils/lsyscache.h"
 
 #include "audit/events.h"
+#include "audit/table.h"
 
 #define LIST_LENGTH 1000		/* of a list, in bytes, before it is cut */
 
 void
 phi_add_name(StringInfo out, const char *name)
 {
-	appendStringInfoString(out, name != NULL ? quote_identifier(name) : "?");
+	appendStringInfoString(out, name != NULL ? phi_qualified_name(NULL, name) : "?");
 }
 
 /* With its schema where it is found now. */
@@ -32,10 +33,9 @@ phi_add_relation(StringInfo out, const RangeVar *relation)
 	Oid			relid = RangeVarGetRelid(relation, NoLock, true);
 
 	if (OidIsValid(relid) && get_rel_name(relid) != NULL)
-		appendStringInfoString(out, quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-															   get_rel_name(relid)));
+		appendStringInfoString(out, phi_relation_name(relid));
 	else
-		appendStringInfoString(out, quote_qualified_identifier(relation->schemaname, relation->relname));
+		appendStringInfoString(out, phi_qualified_name(relation->schemaname, relation->relname));
 }
 
 void

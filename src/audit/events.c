@@ -32,6 +32,7 @@
 
 #include "audit/audit.h"
 #include "audit/events.h"
+#include "audit/table.h"
 #include "compat.h"
 #include "keys/login.h"
 
@@ -250,8 +251,7 @@ record_catalogue_writes(const QueryDesc *query)
 
 		if (IsCatalogRelationOid(relid) && phi_audit_ready() && !phi_in_own_script())
 			phi_audit_event_write(GetCommandTagName(CreateCommandTag((Node *) statement)),
-								  quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-															 get_rel_name(relid)),
+								  phi_relation_name(relid),
 								  "system catalogue");
 	}
 }

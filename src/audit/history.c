@@ -188,7 +188,7 @@ key_list(Relation rel, int key_columns, const AttrNumber *key)
 	{
 		const char *name = NameStr(TupleDescAttr(RelationGetDescr(rel), key[i] - 1)->attname);
 
-		appendStringInfo(&list, "%s%s", i > 0 ? "," : "", quote_identifier(name));
+		appendStringInfo(&list, "%s%s", i > 0 ? "," : "", phi_qualified_name(NULL, name));
 	}
 	return list.data;
 }

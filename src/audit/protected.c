@@ -36,6 +36,7 @@
 #include "utils/syscache.h"
 
 #include "audit/events.h"
+#include "audit/table.h"
 #include "value/guard.h"
 
 /* What belongs to a relation, and where its row names it. */
@@ -241,7 +242,7 @@ phi_subject(Oid class, Oid object)
 
 		if (name == NULL)
 			return subject;
-		subject.name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(subject.relid)), name);
+		subject.name = phi_qualified_name(get_namespace_name(get_rel_namespace(subject.relid)), name);
 		subject.counts = is_protected(subject.relid);
 	}
 	else if (class != RelationRelationId && is_in_our_room(class, object))

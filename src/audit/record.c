@@ -235,6 +235,7 @@ look_at_indexes(Relation partition)
 		old = MemoryContextSwitchTo(TopMemoryContext);
 		if (month.index_info != NULL)
 			pfree(month.index_info);
+		month.index_info = NULL;
 		month.index_info = BuildIndexInfo(index);
 		MemoryContextSwitchTo(old);
 		if (index->rd_rel->relam == BTREE_AM_OID && month.index_info->ii_NumIndexAttrs == 2 &&

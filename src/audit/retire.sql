@@ -101,10 +101,17 @@ BEGIN
       ERRCODE = 'invalid_parameter_value',
       MESSAGE = 'the time before which records are retired must be in the past';
   END IF;
+  PERFORM phi.require_read_committed();
   /* One at a time. */
   LOCK TABLE phi.audit_retired IN SHARE ROW EXCLUSIVE MODE;
   SELECT coalesce(array_agg(p.partition::text ORDER BY p.from_at), '{}'), min(p.from_at), max(p.to_at) INTO partitions, since, until
   FROM phi.audit_partitions(before) p;
+  /* Who still writes there is waited for, or his records would go without a leaf. */
+  IF exported_root IS NOT NULL THEN
+    FOREACH relation IN ARRAY partitions LOOP
+      EXECUTE format('LOCK TABLE %s IN SHARE MODE', relation);
+    END LOOP;
+  END IF;
   SELECT l.records, l.leaves INTO records, leaves FROM phi.leaves_of_partitions(partitions) l;
   retired := false;
   IF exported_root IS NULL OR cardinality(partitions) = 0 THEN
@@ -131,4 +138,4 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.retire_audit(timestamptz, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.retire_audit(timestamptz, text) TO phi_custodian;
 COMMENT ON FUNCTION phi.retire_audit(timestamptz, text) IS
-  'Removes the whole months of the audit log that end before a time, once they are exported: exported_root is the subtree root that phi-verify prints of the export; without it nothing is done but told which partitions, records and leaves it concerns. Leaf hashes stay, so the log still verifies. With phi.require_approval a second custodian must approve. ERROR 22023 the root is another, 55000 records without a checkpoint, 55P03 somebody reads the log';
+  'Removes the whole months of the audit log that end before a time, once they are exported: exported_root is the subtree root that phi-verify prints of the export; without it nothing is done but told which partitions, records and leaves it concerns. Leaf hashes stay, so the log still verifies. With phi.require_approval a second custodian must approve. ERROR 22023 the root is another, 55000 records without a checkpoint, 55P03 somebody reads or writes these months, 25001 in a transaction of another isolation level than read committed';

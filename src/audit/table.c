@@ -152,10 +152,21 @@ describe_key(PhiAuditedTable *table, Relation rel)
 }
 
 char *
+phi_qualified_name(const char *schema, const char *name)
+{
+	bool		quote_all = quote_all_identifiers;
+	char	   *result;
+
+	quote_all_identifiers = false;
+	result = quote_qualified_identifier(schema, name);
+	quote_all_identifiers = quote_all;
+	return result;
+}
+
+char *
 phi_relation_name(Oid relid)
 {
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-									  get_rel_name(relid));
+	return phi_qualified_name(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
 }
 
 static void
@@ -215,7 +226,7 @@ phi_audited_table(Relation rel, Oid function)
 	if (found && table->valid)
 		return table;
 	if (!found)
-		table->context = NULL;
+		memset((char *) table + sizeof(table->relid), 0, sizeof(PhiAuditedTable) - sizeof(table->relid));
 	/* The old one may be in use, by a change that made this one happen. */
 	if (table->context != NULL)
 		MemoryContextSetParent(table->context, TopTransactionContext);

@@ -42,7 +42,13 @@ extern PhiAuditedTable *phi_audited_table(Relation rel, Oid function);
 /* The same by looking for the trigger; NULL: there is none. */
 extern PhiAuditedTable *phi_find_audited_table(Relation rel);
 
-/* Schema-qualified, as by quote_identifier; palloc'ed. */
+/*
+ * Quoted where SQL needs it, whatever quote_all_identifiers says: records are
+ * found by their names.  palloc'ed; without a schema it is left out.
+ */
+extern char *phi_qualified_name(const char *schema, const char *name);
+
+/* Schema-qualified, as above. */
 extern char *phi_relation_name(Oid relid);
 
 extern void phi_audited_tables_init(void);

@@ -210,14 +210,14 @@ keep_history(const Change *change, TriggerData *trigger, int64 record)
 		phi_keep_version(history, change->new.values, change->new.nulls, "INSERT", until, record);
 }
 
+/* What is told of the plaintext; the rest is told by phi_audit_write. */
 static void
-record_change(Change *change, TriggerData *trigger)
+put_plaintext(Change *change)
 {
 	PhiAuditRecord *record = &change->record;
 	bool		is_update = change->old.values != NULL && change->new.values != NULL;
 	PhiKey	   *key;
 	PhiSecret  *secret = NULL;
-	int64		id;
 
 	put_rows(change);
 	key = phi_digest_key();
@@ -236,9 +236,32 @@ record_change(Change *change, TriggerData *trigger)
 		if (key_changed(change->table, change->changed))
 			record->detail = new_key_detail(key_text(change->table, &change->new, secret));
 	}
+}
+
+static void
+wipe_rows(void)
+{
 	phi_wipe_row(&old_bytes);
 	phi_wipe_row(&new_bytes);
-	id = phi_audit_write(record);
+}
+
+static void
+record_change(Change *change, TriggerData *trigger)
+{
+	int64		id;
+
+	PG_TRY();
+	{
+		put_plaintext(change);
+	}
+	PG_CATCH();
+	{
+		wipe_rows();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	wipe_rows();
+	id = phi_audit_write(&change->record);
 	if (change->table->history != NULL)
 		keep_history(change, trigger, id);
 }

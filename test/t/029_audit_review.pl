@@ -2,6 +2,7 @@
 use strict;
 use warnings;
 
+use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -9,7 +10,7 @@ use Test::More;
 use PhiTest;
 
 # Sequencing is done by the test, when it wants it.
-my $conf = "phi.checkpoint_interval = '1h'\nmax_prepared_transactions = 2\n";
+my $conf = "phi.checkpoint_interval = '1h'\nphi.allow_core_dumps = on\n";
 my $node = new_server('review', conf => $conf);
 my $leaves = 'SELECT count(*) = count(DISTINCT id), count(*) = (SELECT count(*) FROM phi.audit_log) FROM phi.audit_leaf k, unnest(k.ids) id';
 my $transactions = 'DO $$ BEGIN FOR i IN 1 .. %d LOOP COMMIT; PERFORM pg_current_xact_id(); END LOOP; END $$';
@@ -87,6 +88,40 @@ is(retired(q{'forged'}), q{retirement 3 its signature is not one of this log's k
 is(retired('(SELECT note FROM phi.audit_checkpoint ORDER BY size LIMIT 1)'), 'retirement 3 its note is of other leaves or of another root', 'nor does a checkpoint do');
 is(retired(sprintf $signed, '/retired', '{[3,4)}', 'root'), 'retirement 3 its note is of other leaves or of another root', 'nor the retirement of others');
 
+# A record of a month that is being retired, whose transaction has not ended.
+{
+	sql(q{SELECT phi.make_audit_partition('2025-07-01')});
+	my $record = q{INSERT INTO phi.audit_log SELECT nextval('phi.audit_record_id'), '2025-07-05 00:00Z', now(), pg_current_xact_id(), 'x', 'x', 'x', NULL, NULL, NULL, NULL, NULL, NULL, 'OLD'};
+	sql($record);
+	sql('SELECT phi.advance_audit()');
+	my $root = sql(q{SELECT encode(phi.root_of_leaves(leaves), 'hex') FROM phi.retire_audit('2025-08-01 00:00Z')});
+	my $writer = PhiTest::session($node);
+	$writer->query("BEGIN; $record");
+	my $retire = IPC::Run::start([ 'psql', '-Xq', '-d', $node->connstr('postgres'), '-c', "SELECT phi.retire_audit('2025-08-01 00:00Z', '$root')" ], '>', \my $out, '2>', \my $err);
+	ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_locks WHERE NOT granted}), 'a month is retired while it is written to');
+	$writer->query('COMMIT');
+	$retire->finish;
+	like($err, qr/2 records of these months have 1 leaves/, 'it waits, and sees what was written');
+	is(sql(q{SELECT count(*) FROM phi.audit_log WHERE operation = 'OLD'}), '2', 'and nothing is gone');
+	$writer->quit;
+}
+
+# Who verifies while a month is being retired.
+{
+	sql('SELECT phi.advance_audit()');
+	my $root = sql(q{SELECT encode(phi.root_of_leaves(leaves), 'hex') FROM phi.retire_audit('2025-08-01 00:00Z')});
+	refused($node, undef, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT phi.retire_audit('2025-08-01 00:00Z', '$root')", '25001', qr/read committed/, 'what was committed meanwhile must be seen');
+	my $custodian = PhiTest::session($node);
+	$custodian->query("BEGIN; SELECT phi.retire_audit('2025-08-01 00:00Z', '$root')");
+	my $verify = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', 'SELECT fault, leaf FROM phi.verify_audit()' ], '>', \my $out, '2>', \my $err);
+	ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_locks WHERE NOT granted}), 'the log is verified while a month is retired');
+	$custodian->query('COMMIT');
+	$verify->finish;
+	is("$out$err", '', 'no fault is found');
+	is(sql(q{SELECT count(*) FROM phi.audit_log WHERE operation = 'OLD'}), '0', 'when the month is gone');
+	$custodian->quit;
+}
+
 # An error while the log's state is read must not close the log for the session.
 {
 	my $locker = PhiTest::session($node);
@@ -101,6 +136,43 @@ is(retired(sprintf $signed, '/retired', '{[3,4)}', 'root'), 'retirement 3 its no
 	$_->quit for $locker, $session;
 }
 
+# A change that fails half way leaves no plaintext in the process. The type cannot be sent.
+{
+	sql(q{
+		CREATE TYPE mute;
+		CREATE FUNCTION mute_in(cstring) RETURNS mute LANGUAGE internal IMMUTABLE STRICT AS 'int4in';
+		CREATE FUNCTION mute_out(mute) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'int4out';
+		CREATE TYPE mute (INPUT = mute_in, OUTPUT = mute_out, LIKE = int4);
+		CREATE FUNCTION mute_send(mute) RETURNS bytea LANGUAGE plpgsql STRICT AS $$ BEGIN RAISE 'not sent'; END $$;
+		ALTER TYPE mute SET (SEND = mute_send);
+		CREATE TABLE muted (id int PRIMARY KEY, name enctext(identity), m mute);
+		ALTER TABLE muted OWNER TO app_a;
+	});
+	gives($node, 'app_a', q{SET phi.clinic = 'a'; INSERT INTO muted VALUES (1, 'Wads' || 'worth of the muted', '1')}, '', 'a row');
+	sql(q{SELECT phi.audit('muted')});
+	my $session = PhiTest::session($node, 'app_a');
+	my (undef, $error) = $session->query(q{SET phi.clinic = 'a'; UPDATE muted SET id = id + 10});
+	like($error, qr/not sent/, 'a change fails while it is digested');
+	my $areas = memory_areas($session->pid);
+	cmp_ok(scalar @$areas, '>', 0, 'whose process can be looked into');
+	is(scalar(grep { index($_->[1], 'Wads' . 'worth of the muted') >= 0 } @$areas), 0, 'and leaves no plaintext');
+	$session->quit;
+}
+
+# However a session wants names to be quoted, records name what is changed in one way.
+sql(q{
+	CREATE TABLE kept (id int PRIMARY KEY);
+	SET quote_all_identifiers = on;
+	SELECT phi.audit('kept', history => true);
+	INSERT INTO kept VALUES (1);
+	ALTER TABLE kept ADD v text;
+	RESET quote_all_identifiers;
+	SELECT phi.audit('kept', history => true)});
+sql('INSERT INTO kept VALUES (2); SET quote_all_identifiers = on; INSERT INTO kept VALUES (3)');
+sql('SET quote_all_identifiers = on; INSERT INTO kept VALUES (4)');
+is(sql(q{SELECT string_agg(relation || ' ' || operation, ', ' ORDER BY record_id) FROM phi.audit_log WHERE operation IN ('INSERT', 'AUDIT', 'ALTER TABLE') AND relation ~ 'public.*kept"?$' AND coalesce(detail, '') !~ 'trigger'}),
+	'public.kept AUDIT, public.kept INSERT, public.kept ALTER TABLE, public.kept AUDIT' . ', public.kept INSERT' x 3, 'quote_all_identifiers changes no name in the log');
+
 # Settings of a session are neither changed nor followed.
 is(sql('SELECT phi.advance_audit(); SHOW enable_seqscan'), "t\non", 'a pass leaves the settings as they were');
 is(sql(q{
@@ -114,5 +186,18 @@ is(sql(q{
 	CREATE TEMP TABLE found AS SELECT from_at FROM phi.audit_partitions('2031-03-01') WHERE partition = 'phi.audit_log_2031_01'::regclass;
 	RESET ALL;
 	SELECT * FROM found}), '2031-01-01 00:00:00+00', 'and is retired by that beginning');
+
+# The server as a single process, where nobody logs in.
+{
+	$node->stop;
+	my ($out, $err);
+	my $run = IPC::Run::run([ 'postgres', '--single', '-D', $node->data_dir, 'postgres' ], '<', \"CREATE ROLE single\nINSERT INTO chart VALUES (100)\n", '>', \$out, '2>', \$err);
+	ok($run, 'single-user mode') or diag($err);
+	$node->start;
+	is(sql(q{SELECT string_agg(concat_ws(' ', operation, detail, row_key), ', ' ORDER BY record_id) FROM phi.audit_log WHERE detail = 'single' OR (relation, row_key) = ('public.chart', '{100}')}),
+		'CREATE ROLE single, INSERT {100}', 'is recorded like any other');
+	sql('SELECT phi.advance_audit()');
+	is(sql('SELECT count(*) FROM phi.verify_audit()'), '0', 'and the log verifies');
+}
 
 done_testing();
