@@ -137,19 +137,23 @@ phi_audit_event(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	HeapTuple	row;
+	int			names;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"phi.audit_event\" is for triggers only")));
 	row = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
-	if (!phi_audit_ready() || phi_in_copy())
+	/* The COPY of a parent would not name this table. */
+	if (!phi_audit_ready() || (phi_in_copy() && !data->tg_relation->rd_rel->relispartition))
 		return PointerGetDatum(row);
+	names = phi_plain_names();
 	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
 		record_row(data);
 	else
 		phi_audit_event_write("TRUNCATE",
 							  phi_subject(RelationRelationId, RelationGetRelid(data->tg_relation)).name,
 							  NULL);
+	phi_plain_names_end(names);
 	return PointerGetDatum(row);
 }

@@ -20,5 +20,39 @@ SELECT is(t.owned('CREATE TABLE t.listed (id int PRIMARY KEY, list int[])', $$SE
                   'SET LOCAL enable_seqscan = off', $$SELECT string_agg(phi_change, ' ') FROM t.listed_history WHERE list @> '{3}'$$),
           'UPDATE', 'a history with indexes of other methods');
 
+-- How a session has names quoted does not show in the records.
+CREATE TEMP TABLE before AS SELECT max(record_id) AS id FROM phi.audit_log;
+CREATE FUNCTION t.told() RETURNS text LANGUAGE sql AS $$
+  SELECT string_agg(concat_ws(' ', operation, relation, row_key::text), ', ' ORDER BY record_id) FROM phi.audit_log, before WHERE record_id > id
+$$;
+SELECT is(t.owned('CREATE TABLE t.quoted (id int PRIMARY KEY)', 'SET LOCAL quote_all_identifiers = on', $$SELECT phi.audit('t.quoted', true)$$,
+                  'RESET quote_all_identifiers', 'INSERT INTO t.quoted VALUES (1)', 'SELECT count(*) FROM t.quoted'), '1',
+          'a history that was begun with all names quoted');
+UPDATE before SET id = (SELECT max(record_id) FROM phi.audit_log);
+SET LOCAL quote_all_identifiers = on;
+ALTER TABLE t.quoted ADD COLUMN name text;
+SELECT phi.audit('t.quoted') \g /dev/null
+INSERT INTO t.quoted VALUES (2);
+\getenv keys PHI_KEY_DIRECTORY
+\set file :keys '/../grants'
+COPY (SELECT * FROM phi.clinic_grant) TO :'file';
+DELETE FROM phi.clinic_grant WHERE grantee = 't_nurse'::regrole;
+DELETE FROM phi.clinic_grant;
+COPY phi.clinic_grant FROM :'file';
+SELECT unalike(t.told(), '%"phi"%', 'no name is quoted that need not be');
+SELECT unalike(t.told(), '%"t"%', 'neither is that of a table');
+SELECT alike(t.told(), '%INSERT t.quoted {2}, %DELETE phi.clinic_grant {1,t_nurse}, %COPY phi.clinic_grant', 'and grants are recorded, however names are quoted');
+RESET quote_all_identifiers;
+
+-- A parent through which rows come into our tables.
+UPDATE before SET id = (SELECT max(record_id) FROM phi.audit_log);
+DELETE FROM phi.clinic_grant;
+CREATE TABLE t.parent (clinic_id int, grantee regrole, classes int, granted_at timestamptz) PARTITION BY LIST (clinic_id);
+ALTER TABLE t.parent ALTER clinic_id SET NOT NULL, ALTER grantee SET NOT NULL, ALTER classes SET NOT NULL, ALTER granted_at SET NOT NULL;
+ALTER TABLE t.parent ATTACH PARTITION phi.clinic_grant DEFAULT;
+COPY t.parent FROM :'file';
+SELECT alike(t.told(), '%INSERT phi.clinic_grant {1,t_app_a}%', 'rows that are copied through a parent are recorded');
+ALTER TABLE t.parent DETACH PARTITION phi.clinic_grant;
+
 SELECT * FROM finish();
 ROLLBACK;
