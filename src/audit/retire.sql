@@ -12,7 +12,7 @@ GRANT SELECT ON phi.audit_retired TO phi_auditor;
 COMMENT ON TABLE phi.audit_retired IS
   'Leaves whose records were exported and removed with phi.retire_audit(), the root of a tree of just these leaves, and the signed note of it';
 SELECT pg_catalog.pg_extension_config_dump('phi.audit_retired', '');
-SELECT phi.guard_audit_table('phi.audit_retired');
+SELECT phi.guard_audit_table('phi.audit_retired'), phi.guard_audit_rows('phi.audit_retired');
 
 CREATE FUNCTION phi.root_of_leaves(leaves int8multirange) RETURNS bytea
   AS 'MODULE_PATHNAME', 'phi_root_of_leaves' LANGUAGE C STABLE STRICT PARALLEL SAFE;

@@ -54,5 +54,21 @@ COPY t.parent FROM :'file';
 SELECT alike(t.told(), '%INSERT phi.clinic_grant {1,t_app_a}%', 'rows that are copied through a parent are recorded');
 ALTER TABLE t.parent DETACH PARTITION phi.clinic_grant;
 
+-- Triggers of statements are those of the table that is named: parents have none.
+SELECT t.owned('CREATE TABLE t.kept (id int PRIMARY KEY)', $$SELECT phi.audit('t.kept', true)$$, 'INSERT INTO t.kept VALUES (1)', 'DELETE FROM t.kept',
+               'CREATE TABLE t.above (id int)', 'ALTER TABLE t.kept_history INHERIT t.above') \g /dev/null
+SELECT is(t.owned(statement), 'ERROR 42501', 'a history, through a parent: ' || statement)
+FROM unnest(ARRAY['DELETE FROM t.above', 'UPDATE t.above SET id = 2', 'DELETE FROM ONLY t.kept_history']) statement;
+CREATE TABLE t.log (LIKE phi.audit_log) PARTITION BY RANGE (at);
+ALTER TABLE t.log ATTACH PARTITION phi.audit_log DEFAULT;
+CREATE TABLE t.leaves (first_leaf bigint NOT NULL);
+CREATE TABLE t.retired (records bigint NOT NULL);
+INSERT INTO phi.audit_leaf SELECT 0, 1, 1, '1', '1', '{1}', sha256('') WHERE NOT EXISTS (SELECT FROM phi.audit_leaf);
+INSERT INTO phi.audit_retired VALUES ('{}', now(), now(), 0, sha256(''), '', now(), '');
+ALTER TABLE phi.audit_leaf INHERIT t.leaves;
+ALTER TABLE phi.audit_retired INHERIT t.retired;
+SELECT throws_ok(statement, '42501', NULL, 'the log, through a parent: ' || statement)
+FROM unnest(ARRAY['DELETE FROM t.log', $$UPDATE t.log SET login = 'saint'$$, 'DELETE FROM t.leaves', 'UPDATE t.retired SET records = 1']) statement;
+
 SELECT * FROM finish();
 ROLLBACK;

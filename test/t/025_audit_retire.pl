@@ -109,7 +109,7 @@ is(sql('SELECT count(*) FROM phi.verify_audit()'), '0', 'the log verifies');
 old(5, '2025-05-05 00:00Z');
 make_partitions();
 sql('SELECT phi.advance_audit()');
-sql(q{BEGIN; ALTER TABLE phi.audit_log_2025_05 DISABLE TRIGGER refuse_change; UPDATE phi.audit_log_2025_05 SET login = 'y' WHERE record_id = (SELECT min(record_id) FROM phi.audit_log_2025_05); COMMIT});
+sql(q{BEGIN; ALTER TABLE phi.audit_log_2025_05 DISABLE TRIGGER USER; UPDATE phi.audit_log_2025_05 SET login = 'y' WHERE record_id = (SELECT min(record_id) FROM phi.audit_log_2025_05); COMMIT});
 $node->append_conf('postgresql.conf', 'phi.require_approval = off');
 $node->reload;
 refused($node, 'custodian', "$ask('2025-06-01 00:00Z', '" . unpack('H*', root_before('2025-06-01 00:00Z')) . "')", '22023', qr/what is stored was altered/, 'an altered record is not retired');
