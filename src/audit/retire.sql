@@ -104,6 +104,13 @@ BEGIN
   LOCK TABLE phi.audit_retired IN SHARE ROW EXCLUSIVE MODE;
   SELECT coalesce(array_agg(p.partition::text ORDER BY p.from_at), '{}'), min(p.from_at), max(p.to_at) INTO partitions, since, until
   FROM phi.audit_partitions(before) p;
+  /* Whoever wrote a record there has ended, and is seen by what follows. */
+  IF exported_root IS NOT NULL THEN
+    PERFORM phi.require_read_committed();
+    FOREACH relation IN ARRAY partitions LOOP
+      EXECUTE format('LOCK TABLE %s IN SHARE MODE', relation);
+    END LOOP;
+  END IF;
   SELECT l.records, l.leaves INTO records, leaves FROM phi.leaves_of_partitions(partitions) l;
   retired := false;
   IF exported_root IS NULL OR cardinality(partitions) = 0 THEN

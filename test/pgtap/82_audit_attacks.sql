@@ -1,5 +1,4 @@
--- What attackers of the audit trail found, one part for each; what takes several
--- sessions, databases or commits is in test/t/029_audit_attacks.pl.
+-- What attackers of the audit trail found, one part for each.
 \ir include/setup.psql
 
 GRANT EXECUTE ON FUNCTION phi.audit(regclass, boolean) TO t_nobody;
