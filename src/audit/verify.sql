@@ -146,6 +146,8 @@ BEGIN
     FROM phi.compare_audit_records(first, past) c;
   RETURN QUERY SELECT c.fault, c.leaf, NULL::bigint, c.checkpoint, c.detail
     FROM phi.compare_audit_tree(trusted_checkpoint) c;
+  RETURN QUERY SELECT c.fault, c.leaf, NULL::bigint, NULL::bigint, c.detail
+    FROM phi.compare_audit_retired() c;
   RETURN QUERY SELECT 'checkpoint', NULL::bigint, NULL::bigint, c.size, CASE
       WHEN n.size IS NULL THEN 'its note is not a checkpoint'
       WHEN NOT n.signed THEN 'its signature is not one of this log''s keys'
@@ -158,4 +160,4 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.verify_audit(bigint, bigint, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.verify_audit(bigint, bigint, text) TO phi_auditor;
 COMMENT ON FUNCTION phi.verify_audit(bigint, bigint, text) IS
-  'Verifies the audit log and returns a row for each fault, none if it verifies: records (altered, missing, inserted, doubled, reordered, cut off) of the leaves from the first number up to, not including, the second, default all; always the whole tree, checkpoints of these sizes, and a checkpoint that was kept elsewhere. Records that are not sequenced yet are not judged';
+  'Verifies the audit log and returns a row for each fault, none if it verifies: records (altered, missing, inserted, doubled, reordered, cut off) of the leaves from the first number up to, not including, the second, default all; always the whole tree, retirements, checkpoints of these sizes, and a checkpoint that was kept elsewhere. Records that are not sequenced yet are not judged';

@@ -69,5 +69,11 @@ ALTER TABLE phi.audit_retired INHERIT t.retired;
 SELECT throws_ok(statement, '42501', NULL, 'the log, through a parent: ' || statement)
 FROM unnest(ARRAY['DELETE FROM t.log', $$UPDATE t.log SET login = 'saint'$$, 'DELETE FROM t.leaves', 'UPDATE t.retired SET records = 1']) statement;
 
+-- What only the worker changes.
+UPDATE before SET id = (SELECT max(record_id) FROM phi.audit_log);
+UPDATE phi.audit_state SET exported = 1000000, settings = '{}';
+SELECT is(t.told(), 'UPDATE phi.audit_state {t}', 'who stops the export of checkpoints is recorded');
+SELECT is(columns, '{exported,settings}', 'with what was changed') FROM phi.audit_log, before WHERE record_id > id;
+
 SELECT * FROM finish();
 ROLLBACK;
