@@ -44,7 +44,7 @@ COMMENT ON FUNCTION phi.compare_audit_retired() IS
 
 /* By the bounds, not by the name: the default partition has none. */
 CREATE FUNCTION phi.audit_partitions(before timestamptz, OUT partition regclass, OUT from_at timestamptz, OUT to_at timestamptz) RETURNS SETOF record
-  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET DateStyle = ISO
 BEGIN ATOMIC
   SELECT c.oid::regclass, b.bounds[1]::timestamptz, b.bounds[2]::timestamptz
   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid,
