@@ -33,6 +33,7 @@
 
 #include "audit/audit.h"
 #include "audit/events.h"
+#include "audit/log.h"
 #include "compat.h"
 #include "keys/login.h"
 
@@ -106,7 +107,7 @@ log_is_in_place(void)
 		if (!OidIsValid(relid) || getExtensionOfObject(RelationRelationId, relid) != extension)
 			return false;
 	}
-	return true;
+	return phi_audit_columns_fit(get_relname_relid("audit_log", schema));
 }
 
 /* The way to be rid of the log is to drop the extension; see the server's log. */
@@ -122,7 +123,7 @@ check_log(void)
 	else if (!log_is_in_place())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the audit log cannot be renamed, moved or taken from its extension"),
+				 errmsg("the audit log cannot be renamed, moved, given other columns or taken from its extension"),
 				 errdetail("What happened after that would not be recorded."),
 				 errhint("DROP EXTENSION pg_phi removes it, with all else that belongs to the extension.")));
 }

@@ -69,11 +69,26 @@ ALTER TABLE phi.audit_retired INHERIT t.retired;
 SELECT throws_ok(statement, '42501', NULL, 'the log, through a parent: ' || statement)
 FROM unnest(ARRAY['DELETE FROM t.log', $$UPDATE t.log SET login = 'saint'$$, 'DELETE FROM t.leaves', 'UPDATE t.retired SET records = 1']) statement;
 
+ALTER TABLE t.log DETACH PARTITION phi.audit_log;
+
 -- What only the worker changes.
 UPDATE before SET id = (SELECT max(record_id) FROM phi.audit_log);
 UPDATE phi.audit_state SET exported = 1000000, settings = '{}';
 SELECT is(t.told(), 'UPDATE phi.audit_state {t}', 'who stops the export of checkpoints is recorded');
 SELECT is(columns, '{exported,settings}', 'with what was changed') FROM phi.audit_log, before WHERE record_id > id;
+
+-- Other columns in the log.
+SELECT throws_ok('ALTER TABLE phi.audit_log ' || change, '55000', NULL, 'the log: ' || change)
+FROM unnest(ARRAY['ADD COLUMN more text', 'DROP COLUMN person', 'ALTER row_key TYPE text', 'RENAME login TO session', 'ALTER digest_key TYPE bigint']) change;
+
+-- Months are those of UTC, however the session, or the database, writes times.
+SET LOCAL timezone = 'Asia/Kolkata';
+SET LOCAL DateStyle = 'SQL, DMY';
+SELECT phi.make_audit_partition('2031-02-01') \g /dev/null
+SET LOCAL timezone = 'UTC';
+SELECT is((SELECT (from_at, to_at)::text FROM phi.audit_partitions('2031-03-01 00:00Z') WHERE partition::text = 'phi.audit_log_2031_02'),
+          ('2031-02-01 00:00Z'::timestamptz, '2031-03-01 00:00Z'::timestamptz)::text, 'a month of UTC');
+RESET DateStyle;
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -171,7 +171,7 @@ FROM pg_class c WHERE c.relnamespace = 'phi'::regnamespace AND c.relname <> 'cli
 OR c.oid = 'phi.clinic_grant'::regclass;
 
 -- Ways to be rid of it.
-SELECT throws_ok(statement, '55000', 'the audit log cannot be renamed, moved or taken from its extension', statement) FROM unnest(ARRAY[
+SELECT throws_ok(statement, '55000', 'the audit log cannot be renamed, moved, given other columns or taken from its extension', statement) FROM unnest(ARRAY[
   'ALTER TABLE phi.audit_log RENAME TO mine', 'ALTER SEQUENCE phi.audit_record_id RENAME TO mine', 'ALTER EXTENSION pg_phi DROP TABLE phi.audit_log',
   'ALTER EXTENSION pg_phi DROP SEQUENCE phi.audit_record_id', 'ALTER TABLE phi.audit_log SET SCHEMA t', 'ALTER TABLE phi.audit_state RENAME TO mine', 'ALTER SCHEMA phi RENAME TO mine']) statement;
 SELECT is(t.run(role, '', statement), 'ERROR ' || state, format('%s: %s', role, statement)) FROM unnest(ARRAY['t_nobody', 't_app_a']) role, (VALUES
