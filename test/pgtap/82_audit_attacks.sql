@@ -90,5 +90,7 @@ SELECT is((SELECT (from_at, to_at)::text FROM phi.audit_partitions('2031-03-01 0
           ('2031-02-01 00:00Z'::timestamptz, '2031-03-01 00:00Z'::timestamptz)::text, 'a month of UTC');
 RESET DateStyle;
 
+SELECT throws_ok($$SELECT phi.record_audit('x', 0, 'x')$$, 'XX000', NULL, 'a record of no table');
+
 SELECT * FROM finish();
 ROLLBACK;
