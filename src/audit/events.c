@@ -28,10 +28,12 @@
 #include "parser/parsetree.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 #include "audit/audit.h"
 #include "audit/events.h"
+#include "audit/log.h"
 #include "audit/table.h"
 #include "compat.h"
 #include "keys/login.h"
@@ -63,6 +65,26 @@ phi_audit_event_write(const char *operation, const char *relation, const char *d
 	PG_END_TRY();
 }
 
+int
+phi_plain_names(void)
+{
+	int			level;
+
+	if (likely(!quote_all_identifiers))
+		return 0;
+	level = NewGUCNestLevel();
+	(void) set_config_option("quote_all_identifiers", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+void
+phi_plain_names_end(int level)
+{
+	if (level > 0)
+		AtEOXact_GUC(true, level);
+}
+
 static bool
 is_definition(Node *command)
 {
@@ -86,7 +108,7 @@ log_is_in_place(void)
 		if (!OidIsValid(relid) || getExtensionOfObject(RelationRelationId, relid) != extension)
 			return false;
 	}
-	return true;
+	return phi_audit_columns_fit(get_relname_relid("audit_log", schema));
 }
 
 /* The way to be rid of the log is to drop the extension; see the server's log. */
@@ -102,7 +124,7 @@ check_log(void)
 	else if (!log_is_in_place())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the audit log cannot be renamed, moved or taken from its extension"),
+				 errmsg("the audit log cannot be renamed, moved, given other columns or taken from its extension"),
 				 errdetail("What happened after that would not be recorded."),
 				 errhint("DROP EXTENSION pg_phi removes it, with all else that belongs to the extension.")));
 }
@@ -158,9 +180,12 @@ write_rights(Node *command, const char *tag)
 static void
 before_command(PhiFrame *frame)
 {
+	int			names = phi_plain_names();
+
 	phi_watch();
 	if (IsA(frame->command, AlterSystemStmt) && phi_audit_ready())
 		write_rights(frame->command, frame->tag);
+	phi_plain_names_end(names);
 }
 
 static void
@@ -220,8 +245,12 @@ utility(PlannedStmt *statement, const char *text, bool read_only,
 	phi_frame = &frame;
 	PG_TRY();
 	{
+		int			names;
+
 		run_utility(statement, text, read_only, place, params, environment, dest, completion);
+		names = phi_plain_names();
 		after_command(&frame, had_log, completion);
+		phi_plain_names_end(names);
 	}
 	PG_FINALLY();
 	{
@@ -261,7 +290,12 @@ start(QueryDesc *query, int flags)
 {
 	phi_watch();
 	if ((flags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
+	{
+		int			names = phi_plain_names();
+
 		record_catalogue_writes(query);
+		phi_plain_names_end(names);
+	}
 	if (prev_start)
 		prev_start(query, flags);
 	else
@@ -283,8 +317,11 @@ at_transaction(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
 	{
+		int			names = phi_plain_names();
+
 		phi_watch();
 		phi_write_touched(0);
+		phi_plain_names_end(names);
 	}
 	else if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		phi_forget_touched();

@@ -18,6 +18,13 @@ extern void phi_audit_event_write(const char *operation, const char *relation,
 								  const char *detail);
 
 /*
+ * Until the end names are quoted only where SQL needs it, so that whoever is
+ * recorded has no say in how; an error ends it, too.
+ */
+extern int	phi_plain_names(void);
+extern void phi_plain_names_end(int level);
+
+/*
  * protected.c: whether commands on an object are recorded, and its name: of the
  * relation that it is or belongs to, or else "<kind> <name>".  Both as of now.
  */

@@ -6,7 +6,8 @@ COMMENT ON FUNCTION phi.audit_event() IS
 
 /*
  * Left out are wrapped keys, how far a job is, and texts that may quote a value:
- * errors, and what a plan read off the table. Without its state the log is
+ * errors, and what a plan read off the table; "worker:" is left out when the
+ * audit worker changes it. Without its state the log is
  * closed: that is recorded before; while it is open there is no row to insert.
  */
 DO $$
@@ -28,7 +29,8 @@ BEGIN
       ('compromise_report', 'attempts rotated_to exposed problem report'),
       ('rekey_job', 'phase pass values_done error base_at base_rows base_blocks'),
       ('protect_job', 'columns replacements plan fingerprint trigger_row next_block blocks rows_copied changes_copied unknown snapshots tries waits_for error report worked_at base_at base_rows base_block phase shadow filenode key'),
-      ('audit_state', 'horizon size frontier exported first_id server_start settings')
+      ('audit_retired', 'note'),
+      ('audit_state', 'horizon size frontier first_id worker:exported worker:server_start worker:settings')
     ) v(name, left_out)
   LOOP
     EXECUTE format('CREATE TRIGGER audit_event %s ON phi.%I FOR EACH ROW EXECUTE FUNCTION phi.audit_event(%s)',

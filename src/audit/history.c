@@ -18,7 +18,9 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/index.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -35,9 +37,6 @@
 #include "value/walk.h"
 
 #define MARK_LIMIT 256			/* bytes */
-#define COLUMN_UNTIL	"phi_until"
-#define COLUMN_RECORD	"phi_record"
-#define COLUMN_CHANGE	"phi_change"
 #define COLUMN_DROPPED	"phi_dropped_"	/* then a number: of a column that the table has no more */
 
 /* Where a column of the history comes from, if not from a column of the row. */
@@ -72,6 +71,18 @@ struct PhiHistory
 	bool		is_plain;
 };
 
+/* The history's own columns: its owner may have changed them. */
+static const struct
+{
+	const char *name;
+	int			from;
+	Oid			type;
+}			own_columns[] = {
+	{"phi_until", FROM_UNTIL, TIMESTAMPTZOID},
+	{"phi_record", FROM_RECORD, INT8OID},
+	{"phi_change", FROM_CHANGE, TEXTOID},
+};
+
 /* Columns of the table, each in the history with the same type. */
 static int
 column_of_row(Relation rel, Form_pg_attribute kept)
@@ -97,12 +108,11 @@ source_of(Relation rel, Form_pg_attribute kept, const char **problem)
 
 	if (kept->attisdropped || strncmp(name, COLUMN_DROPPED, strlen(COLUMN_DROPPED)) == 0)
 		return FROM_NOTHING;
-	if (strcmp(name, COLUMN_UNTIL) == 0)
-		return FROM_UNTIL;
-	if (strcmp(name, COLUMN_RECORD) == 0)
-		return FROM_RECORD;
-	if (strcmp(name, COLUMN_CHANGE) == 0)
-		return FROM_CHANGE;
+	for (int i = 0; i < (int) lengthof(own_columns); i++)
+	{
+		if (strcmp(name, own_columns[i].name) == 0 && kept->atttypid == own_columns[i].type)
+			return own_columns[i].from;
+	}
 	from = column_of_row(rel, kept);
 	if (from == FROM_NOTHING && *problem == NULL)
 		*problem = psprintf("Column \"%s\" of the history is not in the table, or of another type.",
@@ -156,7 +166,7 @@ describe_columns(PhiHistory *history, Relation kept, Relation rel, int key_colum
 	pfree(found);
 }
 
-/* Entries of indexes on plain columns can be made without an executor. */
+/* An executor is not needed. Others than btrees keep in IndexInfo what lasts a statement. */
 static void
 describe_indexes(PhiHistory *history, Relation kept)
 {
@@ -169,8 +179,8 @@ describe_indexes(PhiHistory *history, Relation kept)
 		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
 		IndexInfo  *info = BuildIndexInfo(index);
 
-		if (info->ii_Expressions != NIL || info->ii_Predicate != NIL || info->ii_Unique ||
-			info->ii_ExclusionOps != NULL || !info->ii_ReadyForInserts)
+		if (index->rd_rel->relam != BTREE_AM_OID || info->ii_Expressions != NIL ||
+			info->ii_Predicate != NIL || info->ii_Unique || info->ii_ExclusionOps != NULL || !info->ii_ReadyForInserts)
 			history->is_plain = false;
 		history->indexes = lappend(history->indexes, info);
 		index_close(index, AccessShareLock);

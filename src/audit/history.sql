@@ -65,6 +65,7 @@ BEGIN
     EXECUTE format('REVOKE ALL ON %s FROM %s', history, grantee);
   END LOOP;
   PERFORM phi.guard_audit_table(history);
+  PERFORM phi.guard_audit_rows(history);
   EXECUTE format('CREATE TRIGGER refuse_insert BEFORE INSERT ON %s FOR EACH STATEMENT EXECUTE FUNCTION phi.refuse_insert()', history);
   EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER refuse_insert', history);
 END $$;

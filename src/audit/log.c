@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -14,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "audit/audit.h"
@@ -42,6 +44,44 @@ phi_refuse_change(PG_FUNCTION_ARGS)
 					RelationGetRelationName(((TriggerData *) fcinfo->context)->tg_relation)),
 			 errdetail("It is part of the audit trail, which only grows."),
 			 errhint("phi.retire_audit() removes old months of the audit log after their export.")));
+}
+
+/* The columns of phi.audit_log, which records are written and hashed by. */
+static const struct
+{
+	const char *name;
+	Oid			type;
+}			log_columns[] = {
+	{"record_id", INT8OID}, {"at", TIMESTAMPTZOID}, {"xact_at", TIMESTAMPTZOID},
+	{"xact", XID8OID}, {"login", TEXTOID}, {"session_role", TEXTOID}, {"acting_role", TEXTOID},
+	{"person", TEXTOID}, {"client_addr", INETOID}, {"application_name", TEXTOID},
+	{"clinic", TEXTOID}, {"relation", TEXTOID}, {"row_key", TEXTARRAYOID},
+	{"operation", TEXTOID}, {"columns", TEXTARRAYOID}, {"digest_key", INT4OID},
+	{"old_digest", BYTEAOID}, {"new_digest", BYTEAOID}, {"detail", TEXTOID}
+};
+
+bool
+phi_audit_columns_fit(Oid relid)
+{
+	if (SearchSysCacheExists2(ATTNUM, ObjectIdGetDatum(relid),
+							  Int16GetDatum(lengthof(log_columns) + 1)))
+		return false;
+	for (int i = 0; i < (int) lengthof(log_columns); i++)
+	{
+		HeapTuple	tuple = SearchSysCacheAttNum(relid, i + 1);
+		Form_pg_attribute column;
+		bool		fits;
+
+		if (!HeapTupleIsValid(tuple))	/* it was dropped */
+			return false;
+		column = (Form_pg_attribute) GETSTRUCT(tuple);
+		fits = column->atttypid == log_columns[i].type &&
+			strcmp(NameStr(column->attname), log_columns[i].name) == 0;
+		ReleaseSysCache(tuple);
+		if (!fits)
+			return false;
+	}
+	return true;
 }
 
 /* phi.audit_system() returns text */

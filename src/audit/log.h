@@ -17,4 +17,7 @@ extern bool phi_audit_sign_tree(void);
 /* Functions that send text convert it to the client's encoding: not in "work". */
 extern void phi_run_in_utf8(void (*work) (void *), void *argument);
 
+/* Whether a relation's columns are those of records. */
+extern bool phi_audit_columns_fit(Oid relid);
+
 #endif							/* PHI_AUDIT_LOG_H */

@@ -152,6 +152,20 @@ END $$;
 REVOKE EXECUTE ON FUNCTION phi.guard_audit_table(regclass) FROM PUBLIC;
 COMMENT ON FUNCTION phi.guard_audit_table(regclass) IS 'Lets nobody change or remove rows of a table; internal';
 
+/* Who changes rows through a parent, or applies a subscription, meets no trigger of statements. */
+CREATE FUNCTION phi.guard_audit_rows(relation regclass) RETURNS void
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  EXECUTE format('CREATE TRIGGER refuse_row_change BEFORE UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION phi.refuse_change()', relation);
+  EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER refuse_row_change', relation);
+END $$;
+REVOKE EXECUTE ON FUNCTION phi.guard_audit_rows(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION phi.guard_audit_rows(regclass) IS
+  'Lets nobody change or remove rows of a table through others; partitions have clones of the trigger; internal';
+
+SELECT phi.guard_audit_rows(t::regclass)
+FROM unnest(ARRAY['phi.audit_log', 'phi.audit_leaf', 'phi.audit_node', 'phi.audit_checkpoint', 'phi.audit_signer']) t;
 SELECT phi.guard_audit_table(t::regclass)
 FROM unnest(ARRAY['phi.audit_log', 'phi.audit_log_default', 'phi.audit_leaf', 'phi.audit_node',
                   'phi.audit_checkpoint', 'phi.audit_signer']) t;

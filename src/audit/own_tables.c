@@ -23,18 +23,27 @@
 
 #include "audit/audit.h"
 #include "audit/events.h"
+#include "audit/worker.h"
 #include "compat.h"
 #include "value/guard.h"
 
 PG_FUNCTION_INFO_V1(phi_audit_event);
 
+#define BY_WORKER "worker:"
+
+/* With "changed", whether a change of the column is nothing to tell. */
 static bool
-is_left_out(const Trigger *trigger, const char *column)
+is_left_out(const Trigger *trigger, const char *column, bool changed)
 {
 	for (int i = 0; i < trigger->tgnargs; i++)
 	{
-		if (strcmp(trigger->tgargs[i], column) == 0)
-			return true;
+		const char *name = trigger->tgargs[i];
+		bool		by_worker = strncmp(name, BY_WORKER, strlen(BY_WORKER)) == 0;
+
+		if (by_worker)
+			name += strlen(BY_WORKER);
+		if (strcmp(name, column) == 0)
+			return !by_worker || !changed || phi_is_audit_worker();
 	}
 	return false;
 }
@@ -74,7 +83,7 @@ describe_row(Relation relation, const Trigger *trigger, HeapTuple row)
 
 	heap_deform_tuple(row, desc, values, nulls);
 	for (int i = 0; i < desc->natts; i++)
-		nulls[i] |= is_left_out(trigger, NameStr(TupleDescAttr(desc, i)->attname));
+		nulls[i] |= is_left_out(trigger, NameStr(TupleDescAttr(desc, i)->attname), false);
 	json = DirectFunctionCall1(row_to_json,
 							   heap_copy_tuple_as_datum(heap_form_tuple(desc, values, nulls), desc));
 	return TextDatumGetCString(DirectFunctionCall1(json_strip_nulls, json));
@@ -95,7 +104,7 @@ changed_columns(Relation relation, const Trigger *trigger, HeapTuple old, HeapTu
 		Datum		before = heap_getattr(old, i + 1, desc, &old_null);
 		Datum		after = heap_getattr(new, i + 1, desc, &new_null);
 
-		if (column->attisdropped || is_left_out(trigger, NameStr(column->attname)) ||
+		if (column->attisdropped || is_left_out(trigger, NameStr(column->attname), true) ||
 			(old_null == new_null &&
 			 (old_null || datum_image_eq(before, after, column->attbyval, column->attlen))))
 			continue;
@@ -137,19 +146,23 @@ phi_audit_event(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	HeapTuple	row;
+	int			names;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"phi.audit_event\" is for triggers only")));
 	row = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
-	if (!phi_audit_ready() || phi_in_copy())
+	/* The COPY of a parent would not name this table. */
+	if (!phi_audit_ready() || (phi_in_copy() && !data->tg_relation->rd_rel->relispartition))
 		return PointerGetDatum(row);
+	names = phi_plain_names();
 	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
 		record_row(data);
 	else
 		phi_audit_event_write("TRUNCATE",
 							  phi_subject(RelationRelationId, RelationGetRelid(data->tg_relation)).name,
 							  NULL);
+	phi_plain_names_end(names);
 	return PointerGetDatum(row);
 }

@@ -51,9 +51,10 @@ REVOKE EXECUTE ON FUNCTION phi.missing_audit_months(boolean) FROM PUBLIC;
 COMMENT ON FUNCTION phi.missing_audit_months(boolean) IS
   'Beginnings (UTC) of months whose partition is to be made: this month, the next two, and, when thorough, those of records in the default partition; internal';
 
-/* A bound in another style names its zone by letters, of which some mean several zones. */
+/* Others read times as this writes them: a time zone's letters may be those of another. */
 CREATE FUNCTION phi.make_audit_partition(month timestamp) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' SET timezone = 'UTC'
+  SET default_tablespace = '' SET default_table_access_method = 'heap'
 AS $$
 DECLARE
   table_name text := 'audit_log_' || to_char(month, 'YYYY_MM');

@@ -227,6 +227,12 @@ look_at_indexes(Relation partition)
 	List	   *indexes = RelationGetIndexList(partition);
 	MemoryContext old;
 
+	/* Values go by their places: in other columns they would be garbage. */
+	if (!phi_audit_columns_fit(RelationGetRelid(partition)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has not the columns of the audit log",
+						RelationGetRelationName(partition))));
 	month.index = InvalidOid;
 	if (list_length(indexes) == 1)
 	{

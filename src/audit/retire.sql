@@ -12,14 +12,35 @@ GRANT SELECT ON phi.audit_retired TO phi_auditor;
 COMMENT ON TABLE phi.audit_retired IS
   'Leaves whose records were exported and removed with phi.retire_audit(), the root of a tree of just these leaves, and the signed note of it';
 SELECT pg_catalog.pg_extension_config_dump('phi.audit_retired', '');
-SELECT phi.guard_audit_table('phi.audit_retired');
+SELECT phi.guard_audit_table('phi.audit_retired'), phi.guard_audit_rows('phi.audit_retired');
 
 CREATE FUNCTION phi.root_of_leaves(leaves int8multirange) RETURNS bytea
   AS 'MODULE_PATHNAME', 'phi_root_of_leaves' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 REVOKE EXECUTE ON FUNCTION phi.root_of_leaves(int8multirange) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.root_of_leaves(int8multirange) TO phi_auditor;
 COMMENT ON FUNCTION phi.root_of_leaves(int8multirange) IS
-  'Root of a Merkle tree of just these leaves, in their order, as the note of a retirement has it; 32 bytes';
+  'Root of a Merkle tree of just these leaves, in their order, as phi-verify prints it of an export';
+
+/* What was retired is missed by nobody: so whoever claims it must show the note. */
+CREATE FUNCTION phi.compare_audit_retired() RETURNS TABLE (fault text, leaf bigint, detail text)
+  LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT 'retirement', lower(r.leaves), CASE
+    WHEN NOT n.signed THEN 'its signature is not one of this log''s keys'
+    WHEN r.root <> phi.root_of_leaves(r.leaves) THEN 'its root is not that of these leaves'
+    ELSE 'its note is of other leaves or another root' END
+  FROM phi.audit_retired r,
+       phi.check_audit_note(r.note, ARRAY(SELECT verifier FROM phi.audit_signer)) n,
+       string_to_array(r.note, E'\n') line
+  WHERE (n.signed AND r.root = phi.root_of_leaves(r.leaves)
+         AND line[1] IN (SELECT split_part(s.verifier, '+', 1) || '/retired' FROM phi.audit_signer s)
+         AND line[2:4] = ARRAY[r.leaves::text, encode(r.root, 'base64'), '']) IS NOT TRUE
+  ORDER BY 2;
+END;
+REVOKE EXECUTE ON FUNCTION phi.compare_audit_retired() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION phi.compare_audit_retired() TO phi_auditor;
+COMMENT ON FUNCTION phi.compare_audit_retired() IS
+  'Retired leaves against their signed notes; a part of phi.verify_audit()';
 
 /* By the bounds, not by the name: the default partition has none. In their one spelling that is read back as it was. */
 CREATE FUNCTION phi.audit_partitions(before timestamptz, OUT partition regclass, OUT from_at timestamptz, OUT to_at timestamptz) RETURNS SETOF record
@@ -106,7 +127,7 @@ BEGIN
   LOCK TABLE phi.audit_retired IN SHARE ROW EXCLUSIVE MODE;
   SELECT coalesce(array_agg(p.partition::text ORDER BY p.from_at), '{}'), min(p.from_at), max(p.to_at) INTO partitions, since, until
   FROM phi.audit_partitions(before) p;
-  /* Who still writes there is waited for, or his records would go without a leaf. */
+  /* Whoever wrote a record there has ended, and is seen by what follows. */
   IF exported_root IS NOT NULL THEN
     FOREACH relation IN ARRAY partitions LOOP
       EXECUTE format('LOCK TABLE %s IN SHARE MODE', relation);

@@ -124,7 +124,8 @@ COMMENT ON FUNCTION phi.make_audit_triggers(regclass, text) IS
   'Makes the triggers of phi.audit(); internal';
 
 CREATE FUNCTION phi.audit(relation regclass, history boolean DEFAULT false) RETURNS void
-  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off
+  LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  SET quote_all_identifiers = off SET default_tablespace = '' SET default_table_access_method = 'heap'
 AS $$
 DECLARE
   arguments text := '';

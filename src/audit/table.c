@@ -20,6 +20,7 @@
 #include "utils/relcache.h"
 #include "utils/syscache.h"
 
+#include "audit/events.h"
 #include "audit/table.h"
 #include "compat.h"
 
@@ -166,7 +167,11 @@ phi_qualified_name(const char *schema, const char *name)
 char *
 phi_relation_name(Oid relid)
 {
-	return phi_qualified_name(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	return phi_qualified_name(get_namespace_name(get_rel_namespace(relid)), name);
 }
 
 static void
@@ -219,6 +224,7 @@ phi_audited_table(Relation rel, Oid function)
 {
 	PhiAuditedTable *table;
 	bool		found;
+	int			names;
 
 	if (tables == NULL)
 		make_tables();
@@ -236,6 +242,7 @@ phi_audited_table(Relation rel, Oid function)
 		   sizeof(PhiAuditedTable) - offsetof(PhiAuditedTable, root));
 	/* First, for looking up may find that something changes meanwhile. */
 	table->valid = true;
+	names = phi_plain_names();
 	PG_TRY();
 	{
 		describe_table(table, rel, function);
@@ -246,6 +253,7 @@ phi_audited_table(Relation rel, Oid function)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	phi_plain_names_end(names);
 	return table;
 }
 

@@ -132,14 +132,18 @@ is_internal(ObjectAccessType access, void *arg)
 static void
 object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
 {
+	int			names;
+
 	if (prev_access)
 		prev_access(access, class, object, sub, arg);
 	if (is_internal(access, arg) || (phi_frame != NULL && phi_is_upkeep(phi_frame->command)) ||
 		!phi_audit_ready() || phi_in_own_script())
 		return;
+	names = phi_plain_names();
 	phi_touch(access, class, object, sub);
 	if (access == OAT_POST_ALTER && class == InheritsRelationId)
 		phi_touch(access, RelationRelationId, ((ObjectAccessPostAlter *) arg)->auxiliary_id, 0);
+	phi_plain_names_end(names);
 }
 
 /* When it was a function's C code, there is no command to tell of. */

@@ -10,6 +10,7 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -266,14 +267,29 @@ record_change(Change *change, TriggerData *trigger)
 		keep_history(change, trigger, id);
 }
 
+/* With the history locked, so that it stays as it is described. */
+static PhiAuditedTable *
+ready_table(TriggerData *trigger)
+{
+	for (;;)
+	{
+		PhiAuditedTable *table = phi_audited_table(trigger->tg_relation, trigger->tg_trigger->tgfoid);
+
+		if (table->history == NULL)
+			return table;
+		phi_check_history(table->history);
+		LockRelationOid(phi_history_relation(table->history), RowExclusiveLock);
+		if (table->valid)
+			return table;
+	}
+}
+
 static void
 record_row(TriggerData *trigger)
 {
 	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-	Change		change = {.table = phi_audited_table(trigger->tg_relation, trigger->tg_trigger->tgfoid)};
+	Change		change = {.table = ready_table(trigger)};
 
-	if (change.table->history != NULL)
-		phi_check_history(change.table->history);
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 	{
 		change.record.operation = "INSERT";
@@ -296,13 +312,10 @@ static void
 record_truncate(TriggerData *trigger)
 {
 	Relation	rel = trigger->tg_relation;
-	PhiAuditedTable *table = phi_audited_table(rel, trigger->tg_trigger->tgfoid);
+	PhiAuditedTable *table = ready_table(trigger);
 	PhiAuditRecord record = {.operation = "TRUNCATE", .relation = table->name};
-
 	int64		id;
 
-	if (table->history != NULL)
-		phi_check_history(table->history);
 	if (table->root != RelationGetRelid(rel))
 		record.detail = psprintf("partition %s", phi_relation_name(RelationGetRelid(rel)));
 	id = phi_audit_write(&record);

@@ -148,6 +148,8 @@ BEGIN
     FROM phi.compare_audit_records(first, past) c;
   RETURN QUERY SELECT c.fault, c.leaf, NULL::bigint, c.checkpoint, c.detail
     FROM phi.compare_audit_tree(trusted_checkpoint) c;
+  RETURN QUERY SELECT c.fault, c.leaf, NULL::bigint, NULL::bigint, c.detail
+    FROM phi.compare_audit_retired() c;
   RETURN QUERY SELECT 'checkpoint', NULL::bigint, NULL::bigint, c.size, CASE
       WHEN n.size IS NULL THEN 'its note is not a checkpoint'
       WHEN NOT n.signed THEN 'its signature is not one of this log''s keys'
@@ -156,19 +158,8 @@ BEGIN
          phi.check_audit_note(c.note, ARRAY(SELECT verifier FROM phi.audit_signer)) n
     WHERE c.size >= first AND c.size <= past AND (n.signed AND n.size = c.size AND n.root = c.root) IS NOT TRUE
     ORDER BY c.size;
-  /* Who removes records must have it signed. */
-  RETURN QUERY SELECT 'retirement', lower(t.leaves), NULL::bigint, NULL::bigint, CASE
-      WHEN NOT n.signed THEN 'its signature is not one of this log''s keys'
-      WHEN NOT n.fits THEN 'its note is of other leaves or of another root'
-      ELSE 'its leaves are not those that were retired' END
-    FROM phi.audit_retired t, LATERAL (
-      SELECT (phi.check_audit_note(t.note, ARRAY(SELECT verifier FROM phi.audit_signer))).signed,
-             split_part(t.note, E'\n', 1) LIKE '%/retired' AND starts_with(substr(t.note, strpos(t.note, E'\n') + 1), format(E'%s\n%s\n\n', t.leaves, encode(t.root, 'base64'))) AS fits
-    ) n
-    WHERE (n.signed AND n.fits AND t.root = phi.root_of_leaves(t.leaves)) IS NOT TRUE
-    ORDER BY t.leaves;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.verify_audit(bigint, bigint, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.verify_audit(bigint, bigint, text) TO phi_auditor;
 COMMENT ON FUNCTION phi.verify_audit(bigint, bigint, text) IS
-  'Verifies the audit log and returns a row for each fault, none if it verifies: records (altered, missing, inserted, doubled, reordered, cut off) of the leaves from the first number up to, not including, the second, default all; always the whole tree, checkpoints of these sizes, retirements, and a checkpoint that was kept elsewhere. Records that are not sequenced yet are not judged';
+  'Verifies the audit log and returns a row for each fault, none if it verifies: records (altered, missing, inserted, doubled, reordered, cut off) of the leaves from the first number up to, not including, the second, default all; always the whole tree, retirements, checkpoints of these sizes, and a checkpoint that was kept elsewhere. Records that are not sequenced yet are not judged';

@@ -208,17 +208,20 @@ note_role(void)
 	Oid			role = GetOuterUserId();
 	bool		is_session = session != seen.session;
 	Oid			from = is_session ? seen.session : seen.role;
+	int			names;
 
 	mark();
 	seen.session = session;
 	seen.role = role;
 	if (!phi_audit_ready())
 		return;
+	names = phi_plain_names();
 	phi_audit_event_write(is_session ? "SET SESSION AUTHORIZATION" : "SET ROLE", NULL,
 						  psprintf("from %s to %s", role_name(from), role_name(is_session ? session : role)));
 	if (is_session && role != session)
 		phi_audit_event_write("SET ROLE", NULL,
 							  psprintf("from %s to %s", role_name(session), role_name(role)));
+	phi_plain_names_end(names);
 }
 
 static void

@@ -251,6 +251,12 @@ enter(void)
 	return true;
 }
 
+bool
+phi_is_audit_worker(void)
+{
+	return OidIsValid(order.database);
+}
+
 void
 phi_audit_worker_main(Datum arg)
 {

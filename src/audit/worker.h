@@ -13,4 +13,7 @@ extern void phi_audit_note_written(uint64 records);
 
 extern void phi_audit_worker_init(void);
 
+/* Whether this process is a worker: nobody else's SQL runs in it. */
+extern bool phi_is_audit_worker(void);
+
 #endif							/* PHI_AUDIT_WORKER_H */

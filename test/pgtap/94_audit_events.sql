@@ -166,12 +166,12 @@ ROLLBACK TO closed;
 SELECT is(t.recorded($$TRUNCATE phi.audit_state$$), 'TRUNCATE | phi.audit_state', 'in whatever way');
 ROLLBACK TO closed;
 SELECT is(t.recorded('TRUNCATE phi.key_event'), 'TRUNCATE | phi.key_event', 'TRUNCATE');
-SELECT is(string_agg(c.relname, ' ' ORDER BY c.relname), 'audit_state clinic clinic_grant compromise_report data_key destruction_certificate grant_event key_event master_key_event protect_job rekey_job request seal_event', 'tables whose rows are recorded, in whatever role of replication')
+SELECT is(string_agg(c.relname, ' ' ORDER BY c.relname), 'audit_retired audit_state clinic clinic_grant compromise_report data_key destruction_certificate grant_event key_event master_key_event protect_job rekey_job request seal_event', 'tables whose rows are recorded, in whatever role of replication')
 FROM pg_class c WHERE c.relnamespace = 'phi'::regnamespace AND c.relname <> 'clinic_grant' AND (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgfoid = 'phi.audit_event'::regproc AND g.tgenabled = 'A') = 2
 OR c.oid = 'phi.clinic_grant'::regclass;
 
 -- Ways to be rid of it.
-SELECT throws_ok(statement, '55000', 'the audit log cannot be renamed, moved or taken from its extension', statement) FROM unnest(ARRAY[
+SELECT throws_ok(statement, '55000', 'the audit log cannot be renamed, moved, given other columns or taken from its extension', statement) FROM unnest(ARRAY[
   'ALTER TABLE phi.audit_log RENAME TO mine', 'ALTER SEQUENCE phi.audit_record_id RENAME TO mine', 'ALTER EXTENSION pg_phi DROP TABLE phi.audit_log',
   'ALTER EXTENSION pg_phi DROP SEQUENCE phi.audit_record_id', 'ALTER TABLE phi.audit_log SET SCHEMA t', 'ALTER TABLE phi.audit_state RENAME TO mine', 'ALTER SCHEMA phi RENAME TO mine']) statement;
 SELECT is(t.run(role, '', statement), 'ERROR ' || state, format('%s: %s', role, statement)) FROM unnest(ARRAY['t_nobody', 't_app_a']) role, (VALUES

@@ -62,9 +62,9 @@ CREATE FUNCTION t.make_log(sizes bigint[]) RETURNS void LANGUAGE sql AS $$
   INSERT INTO phi.audit_checkpoint (size, root, key_id, note) SELECT size, t.mth(0, size), 1, 'checkpoint of ' || size FROM unnest(sizes) size;
   UPDATE phi.audit_state SET size = (SELECT count(*) FROM t.node WHERE level = 0);
 $$;
-ALTER TABLE phi.audit_leaf DISABLE TRIGGER refuse_change;
-ALTER TABLE phi.audit_node DISABLE TRIGGER refuse_change;
-ALTER TABLE phi.audit_checkpoint DISABLE TRIGGER refuse_change;
+ALTER TABLE phi.audit_leaf DISABLE TRIGGER USER;
+ALTER TABLE phi.audit_node DISABLE TRIGGER USER;
+ALTER TABLE phi.audit_checkpoint DISABLE TRIGGER USER;
 
 -- Before there is anything.
 SELECT throws_ok('SELECT phi.inclusion_proof(1)', '42704', 'record 1 has no leaf in the audit log', 'no proof from an empty log');

@@ -39,7 +39,7 @@ is(sql('SELECT count(*) FROM phi.verify_audit()'), '0', 'the log verifies');
 comes(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'postgres' AND backend_type LIKE 'pg_phi%'}, 'no worker stays connected');
 is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_phi audit launcher' AND datid IS NULL}), '1', 'the launcher is in no database');
 is(sql(q{SELECT string_agg(DISTINCT tgname || tgenabled::text, ' ' ORDER BY tgname || tgenabled::text) FROM pg_trigger t JOIN pg_inherits i ON i.inhrelid = t.tgrelid WHERE i.inhparent = 'phi.audit_log'::regclass}),
-	'only_ownerA refuse_changeA', 'partitions are guarded');
+	'only_ownerA refuse_changeA refuse_row_changeA', 'partitions are guarded');
 refused($node, undef, 'DELETE FROM phi.audit_log_' . sql(q{SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')}), '42501', qr/cannot be changed/, 'a partition refuses DELETE of a superuser');
 
 # Rights that new tables get by default are not for the log.

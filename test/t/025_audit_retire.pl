@@ -5,6 +5,7 @@ use warnings;
 
 use Digest::SHA qw(sha256);
 use MIME::Base64;
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -105,12 +106,51 @@ is(sql(q{SELECT count(*), (SELECT count(*) FROM phi.audit_retired) FROM phi.audi
 sql('SELECT phi.advance_audit()');
 is(sql('SELECT count(*) FROM phi.verify_audit()'), '0', 'the log verifies');
 
+# Who wrote in that month may commit while its partition waits to go.
+$node->append_conf('postgresql.conf', 'phi.require_approval = off');
+$node->reload;
+ok($node->poll_query_until('postgres', 'SHOW phi.require_approval', 'off'), 'approval is not required');
+old(5, '2025-04-05 00:00Z');
+make_partitions();
+sql('SELECT phi.advance_audit()');
+my $april = unpack 'H*', root_before('2025-05-01 00:00Z');
+my $writer = fork // die;
+if ($writer == 0)
+{
+	$node->psql('postgres', q{BEGIN; INSERT INTO phi.audit_log SELECT nextval('phi.audit_record_id'), '2025-04-30 23:59Z', now(), pg_current_xact_id(), 'x', 'x', 'x', NULL, NULL, NULL, NULL, NULL, NULL, 'LATE', NULL, NULL, NULL, NULL, NULL; SELECT pg_sleep(2); COMMIT});
+	POSIX::_exit(0);
+}
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'}), 'a transaction has written there');
+refused($node, 'custodian', "$ask('2025-05-01 00:00Z', '$april')", '55000', qr/6 records .* have 5 leaves/, 'a record that is committed meanwhile is seen');
+waitpid $writer, 0;
+is(sql(q{SELECT count(*) FROM phi.audit_log WHERE operation = 'LATE'}), '1', 'and stays');
+refused($node, 'custodian', "BEGIN ISOLATION LEVEL REPEATABLE READ; $ask('2025-05-01 00:00Z', '$april')", '25001', qr/read committed/, 'an older snapshot is not believed');
+sql('SELECT phi.advance_audit()');
+gives($node, 'custodian', "$ask('2025-05-01 00:00Z', '" . unpack('H*', root_before('2025-05-01 00:00Z')) . "')", qr/\|6\|.*\|t$/, 'once it has its leaf it can go');
+
 # A record that was altered is not let go unseen.
 old(5, '2025-05-05 00:00Z');
 make_partitions();
 sql('SELECT phi.advance_audit()');
-sql(q{BEGIN; ALTER TABLE phi.audit_log_2025_05 DISABLE TRIGGER refuse_change; UPDATE phi.audit_log_2025_05 SET login = 'y' WHERE record_id = (SELECT min(record_id) FROM phi.audit_log_2025_05); COMMIT});
-$node->append_conf('postgresql.conf', 'phi.require_approval = off');
-$node->reload;
+sql(q{BEGIN; ALTER TABLE phi.audit_log_2025_05 DISABLE TRIGGER USER; UPDATE phi.audit_log_2025_05 SET login = 'y' WHERE record_id = (SELECT min(record_id) FROM phi.audit_log_2025_05); COMMIT});
 refused($node, 'custodian', "$ask('2025-06-01 00:00Z', '" . unpack('H*', root_before('2025-06-01 00:00Z')) . "')", '22023', qr/what is stored was altered/, 'an altered record is not retired');
+
+# Whoever removes records and claims that they were retired must show a note.
+sub claim
+{
+	my ($leaves, $root, $note, $fault, $name) = @_;
+	sql("ALTER TABLE phi.audit_retired DISABLE TRIGGER USER; DELETE FROM phi.audit_retired WHERE retired_by = 'thief'; ALTER TABLE phi.audit_retired ENABLE ALWAYS TRIGGER only_owner, ENABLE ALWAYS TRIGGER audit_event, ENABLE ALWAYS TRIGGER refuse_change, ENABLE ALWAYS TRIGGER refuse_row_change, ENABLE ALWAYS TRIGGER audit_truncate");
+	sql("INSERT INTO phi.audit_retired SELECT '$leaves', now(), now(), 1, $root, $note, now(), 'thief'");
+	return is(sql(q{SELECT fault, leaf, detail FROM phi.verify_audit() WHERE fault = 'retirement'}), $fault, $name);
+}
+my $claimed = q{phi.root_of_leaves('{[0,2)}')};
+my $text = qq{E'\\n{[0,2)}\\n' || encode($claimed, 'base64') || E'\\n'};
+sql('SELECT phi.advance_audit()');
+claim('{[0,2)}', $claimed, "'none'", "retirement|0|its signature is not one of this log's keys", 'a retirement without a note');
+claim('{[0,2)}', $claimed, '(SELECT note FROM phi.audit_checkpoint LIMIT 1)', 'retirement|0|its note is of other leaves or another root', 'the note of a checkpoint');
+claim('{[0,2)}', $claimed, "(SELECT min(note) FROM phi.audit_retired)", 'retirement|0|its note is of other leaves or another root', 'the note of another retirement');
+claim('{[0,2)}', "sha256('')", "phi.sign_audit_note('x/retired' || $text)", 'retirement|0|its root is not that of these leaves', 'another root');
+claim('{[0,2)}', $claimed, "phi.sign_audit_note('x/retired' || $text)", 'retirement|0|its note is of other leaves or another root', 'the note of another log');
+claim('{[0,2)}', $claimed, "phi.sign_audit_note(phi.audit_origin() || '/retired' || $text)", '', 'a note that the server signed for its superuser');
+is(sql(q{SELECT count(*) FROM phi.audit_log WHERE relation = 'phi.audit_retired' AND operation = 'INSERT' AND detail LIKE '%"retired_by":"thief"%'}), '6', 'but each is recorded');
 done_testing();

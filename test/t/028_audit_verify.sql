@@ -70,7 +70,7 @@ DECLARE
 BEGIN
   BEGIN
     PERFORM set_config('client_min_messages', 'warning', true);
-    EXECUTE format('ALTER TABLE %s DISABLE TRIGGER refuse_change; ALTER TABLE phi.audit_leaf DISABLE TRIGGER refuse_change; ALTER TABLE phi.audit_checkpoint DISABLE TRIGGER refuse_change; ALTER TABLE phi.audit_node DISABLE TRIGGER refuse_change', current_setting('t.part'));
+    EXECUTE format('ALTER TABLE %s DISABLE TRIGGER USER; ALTER TABLE phi.audit_leaf DISABLE TRIGGER USER; ALTER TABLE phi.audit_checkpoint DISABLE TRIGGER USER; ALTER TABLE phi.audit_node DISABLE TRIGGER USER', current_setting('t.part'));
     EXECUTE replace(replace(change, 'LOG', current_setting('t.part')), 'FIRST', current_setting('t.first'));
     found := t.faults();
     RAISE EXCEPTION USING ERRCODE = 'P0T01', MESSAGE = coalesce(found, 'nothing');
@@ -107,7 +107,7 @@ SELECT unalike(t.tampered('UPDATE LOG SET detail = ''x'' WHERE record_id = FIRST
 -- Log, leaves, nodes, state and checkpoints, all rewritten, and signed: only what was kept elsewhere tells.
 BEGIN;
 SELECT set_config('client_min_messages', 'warning', true) \g /dev/null
-SELECT format('ALTER TABLE %s DISABLE TRIGGER refuse_change', r) FROM unnest(ARRAY['phi.audit_log', :'part', 'phi.audit_leaf', 'phi.audit_node', 'phi.audit_checkpoint']) r \gexec
+SELECT format('ALTER TABLE %s DISABLE TRIGGER USER', r) FROM unnest(ARRAY['phi.audit_log', :'part', 'phi.audit_leaf', 'phi.audit_node', 'phi.audit_checkpoint']) r \gexec
 UPDATE phi.audit_log SET detail = 'x' WHERE record_id = :first + 7;
 UPDATE phi.audit_leaf k SET hashes = (SELECT string_agg(phi.audit_leaf_hash(l), '' ORDER BY o) FROM unnest(k.ids) WITH ORDINALITY u(id, o) JOIN phi.audit_log l ON record_id = id) WHERE :first + 7 = ANY (ids);
 UPDATE phi.audit_node n SET hash = t.hash FROM phi.audit_tree('{}') t WHERE (t.level, t.index) = (n.level, n.index);
@@ -119,7 +119,7 @@ ROLLBACK;
 -- Or cuts all of it off.
 BEGIN;
 SELECT set_config('client_min_messages', 'warning', true) \g /dev/null
-SELECT format('ALTER TABLE %s DISABLE TRIGGER refuse_change', r) FROM unnest(ARRAY['phi.audit_log', :'part', 'phi.audit_leaf', 'phi.audit_node', 'phi.audit_checkpoint']) r \gexec
+SELECT format('ALTER TABLE %s DISABLE TRIGGER USER', r) FROM unnest(ARRAY['phi.audit_log', :'part', 'phi.audit_leaf', 'phi.audit_node', 'phi.audit_checkpoint']) r \gexec
 SELECT count(*) AS kept FROM (SELECT FROM phi.audit_leaf WHERE first_leaf + cardinality(ids) <= :leaf) k \gset
 SELECT coalesce(max(first_leaf + cardinality(ids)), 0) AS kept_size FROM phi.audit_leaf WHERE first_leaf + cardinality(ids) <= :leaf \gset
 DELETE FROM phi.audit_log l WHERE NOT EXISTS (SELECT FROM phi.audit_leaf k, unnest(k.ids) id WHERE id = l.record_id AND k.first_leaf < :kept_size);
@@ -137,7 +137,7 @@ SELECT is(t.faults(trusted => 'no note'), 'checkpoint the trusted checkpoint is 
 SELECT is(t.faults(:leaf, :leaf + 10), NULL, 'a part verifies');
 BEGIN;
 SELECT set_config('client_min_messages', 'warning', true) \g /dev/null
-SELECT format('ALTER TABLE %s DISABLE TRIGGER refuse_change', r) FROM unnest(ARRAY['phi.audit_log', :'part']) r \gexec
+SELECT format('ALTER TABLE %s DISABLE TRIGGER USER', r) FROM unnest(ARRAY['phi.audit_log', :'part']) r \gexec
 UPDATE phi.audit_log SET detail = 'x' WHERE record_id = :first + 7;
 SELECT is(t.faults(:leaf, :leaf + 7), NULL, 'before the fault');
 SELECT is(t.faults(:leaf + 7, :leaf + 8), 'altered 7 7', 'with it');
