@@ -28,7 +28,7 @@ BEGIN ATOMIC
   SELECT 'retirement', lower(r.leaves), CASE
     WHEN NOT n.signed THEN 'its signature is not one of this log''s keys'
     WHEN r.root <> phi.root_of_leaves(r.leaves) THEN 'its root is not that of these leaves'
-    ELSE 'its note is of other leaves or another root' END
+    ELSE 'its note is of other leaves or of another root' END
   FROM phi.audit_retired r,
        phi.check_audit_note(r.note, ARRAY(SELECT verifier FROM phi.audit_signer)) n,
        string_to_array(r.note, E'\n') line
