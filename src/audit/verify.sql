@@ -32,6 +32,10 @@ AS $$
   ), records AS (
     SELECT r.record_id, r.xact, phi.audit_leaf_hash(r) AS hash, count(*) OVER (PARTITION BY r.record_id) AS times
     FROM phi.audit_log r, span s WHERE s.whole OR r.xact BETWEEN s.first AND s.last
+  ), elsewhere AS (
+    /* Leaves of the same transactions, of which there may be very many. */
+    SELECT DISTINCT u.id FROM span s JOIN phi.audit_leaf k ON k.last_xact >= s.first AND k.first_xact <= s.last, unnest(k.ids) u(id)
+    WHERE NOT s.whole
   ), kept AS (
     SELECT coalesce(range_agg(m), '{}'::int8multirange) AS retired FROM phi.audit_retired t, unnest(t.leaves) m
   ), compared AS MATERIALIZED (
@@ -40,12 +44,11 @@ AS $$
                 WHEN r.times > 1 OR (l.times > 1 AND r.hash = l.hash) THEN 'doubled'
                 ELSE 'altered' END AS fault,
            l.leaf, coalesce(l.id, r.record_id) AS record_id, l.hash, l.times
-    FROM leaves l FULL JOIN records r ON r.record_id = l.id
+    FROM leaves l FULL JOIN records r ON r.record_id = l.id LEFT JOIN elsewhere e ON e.id = r.record_id
     WHERE (r.record_id IS NULL AND NOT (SELECT retired FROM kept) @> l.leaf)
        OR (l.id IS NULL AND ((SELECT r.xact < s.horizon OR r.record_id < s.first_id FROM phi.audit_state s) OR (r.xact >= pg_snapshot_xmax(pg_current_snapshot())
                 AND r.xact IS DISTINCT FROM pg_current_xact_id_if_assigned()))
-           AND ((SELECT whole FROM span) OR NOT EXISTS (
-             SELECT FROM phi.audit_leaf k WHERE k.min_id <= r.record_id AND k.max_id >= r.record_id AND r.record_id = ANY (k.ids))))
+           AND e.id IS NULL)
        OR (l.id IS NOT NULL AND r.record_id IS NOT NULL AND (r.hash <> l.hash OR r.times > 1 OR l.times > 1))
   ), stored AS (
     SELECT c.record_id, r FROM (SELECT * FROM compared WHERE compared.fault IN ('altered', 'inserted') LIMIT 300) c
