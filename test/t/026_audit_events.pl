@@ -33,15 +33,16 @@ $node->safe_psql('postgres', q{
 	END $$;
 });
 
-my $mark = 0;
+my $seen = '{}';
 
 # The records that were made since the last call, in short, but for the worker's.
 sub records
 {
 	my $rows = $node->safe_psql('postgres', qq{
 		SELECT concat_ws(' | ', login, session_role, acting_role, operation, relation, nullif(detail, '')) FROM phi.audit_log
-		WHERE record_id > $mark AND application_name IS DISTINCT FROM 'pg_phi audit worker' ORDER BY xact, record_id});
-	$mark = $node->safe_psql('postgres', 'SELECT max(record_id) FROM phi.audit_log');
+		WHERE record_id <> ALL ('$seen') AND application_name IS DISTINCT FROM 'pg_phi audit worker' ORDER BY xact, record_id});
+	# Not the greatest: ids are handed out before they are committed.
+	$seen = $node->safe_psql('postgres', 'SELECT array_agg(record_id) FROM phi.audit_log');
 	return $rows;
 }
 
