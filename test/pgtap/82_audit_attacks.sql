@@ -90,6 +90,24 @@ SELECT is((SELECT (from_at, to_at)::text FROM phi.audit_partitions('2031-03-01 0
           ('2031-02-01 00:00Z'::timestamptz, '2031-03-01 00:00Z'::timestamptz)::text, 'a month of UTC');
 RESET DateStyle;
 
+-- Another table in a history's place, which its owner may write.
+SELECT is(t.owned('CREATE TABLE t.replaced (id int PRIMARY KEY)', $$SELECT phi.audit('t.replaced', true)$$, 'DROP TABLE t.replaced_history',
+                  'CREATE TABLE t.replaced_history (id int, phi_until timestamptz, phi_record bigint, phi_change text)',
+                  'INSERT INTO t.replaced VALUES (1)'), 'ERROR 55000', 'a table in the place of a history');
+
+-- An audited table's trigger that goes with something else.
+CREATE TABLE t.bound (id int PRIMARY KEY);
+SELECT phi.audit('t.bound') \g /dev/null
+CREATE EXTENSION hstore;
+ALTER TRIGGER phi_audit ON t.bound DEPENDS ON EXTENSION hstore;
+DROP EXTENSION hstore;
+SELECT is(detail, 'drop hstore; without trigger phi_audit on table t.bound', 'a trigger that goes with an extension')
+FROM phi.audit_log WHERE operation = 'DROP EXTENSION' AND relation = 't.bound';
+CREATE TABLE t.heirs (id int);
+SELECT phi.audit('t.heirs') \g /dev/null
+CREATE TABLE t.heir () INHERITS (t.heirs);
+SELECT is(problem, 'What changes t.heir is not recorded: call phi.audit() again.', 'a child that was added since') FROM phi.audited_tables WHERE relation = 't.heirs'::regclass;
+
 SELECT throws_ok($$SELECT phi.record_audit('x', 0, 'x')$$, 'XX000', NULL, 'a record of no table');
 
 SELECT * FROM finish();
