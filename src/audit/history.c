@@ -203,7 +203,7 @@ key_list(Relation rel, int key_columns, const AttrNumber *key)
 	return list.data;
 }
 
-/* One of another owner is not ours, whatever its name is. */
+/* One of another owner, or that anybody may write, is not ours, whatever its name is. */
 static const char *
 check_relation(Relation kept, Oid root)
 {
@@ -216,9 +216,9 @@ check_relation(Relation kept, Oid root)
 	ReleaseSysCache(tuple);
 	if (kept->rd_rel->relowner != owner)
 		return psprintf("Table %s belongs to another role.", RelationGetRelationName(kept));
-	if (kept->rd_rel->relkind != RELKIND_RELATION || kept->rd_tableam != GetHeapamTableAmRoutine())
-		return psprintf("%s is no table that a history can be kept in.", RelationGetRelationName(kept));
-	return NULL;
+	return kept->rd_rel->relkind == RELKIND_RELATION && kept->rd_tableam == GetHeapamTableAmRoutine() &&
+		phi_refuses_insert(kept) ? NULL :
+		psprintf("%s is no table that a history can be kept in.", RelationGetRelationName(kept));
 }
 
 PhiHistory *

@@ -180,7 +180,8 @@ COMMENT ON FUNCTION phi.unaudit(regclass) IS
 
 CREATE VIEW phi.audited_tables AS
   SELECT t.tgrelid::regclass AS relation, h.history, h.since,
-         coalesce(h.problem, (SELECT format('TRUNCATE %s is not recorded: call phi.audit() again.', string_agg(m.member::text, ', '))
+         coalesce(h.problem, (SELECT format('%s is not recorded: call phi.audit() again.', string_agg(
+                                concat(CASE WHEN m.is_partition THEN 'TRUNCATE' ELSE 'What changes' END, ' ', m.member), ', '))
                               FROM phi.table_tree(t.tgrelid) m
                               WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger s WHERE s.tgrelid = m.member AND s.tgfoid = t.tgfoid AND s.tgtype & 1 = 0)
                               HAVING count(*) > 0)) AS problem

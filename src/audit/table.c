@@ -7,6 +7,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
@@ -255,6 +256,23 @@ phi_audited_table(Relation rel, Oid function)
 	PG_END_TRY();
 	phi_plain_names_end(names);
 	return table;
+}
+
+/* Whoever writes need have no right on the schema. */
+bool
+phi_refuses_insert(Relation rel)
+{
+	Oid			schema = get_namespace_oid("phi", true);
+
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		Oid			function = rel->trigdesc->triggers[i].tgfoid;
+
+		if (get_func_namespace(function) == schema &&
+			strcmp(get_func_name(function), "refuse_insert") == 0)
+			return true;
+	}
+	return false;
 }
 
 PhiAuditedTable *

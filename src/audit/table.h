@@ -53,4 +53,7 @@ extern char *phi_relation_name(Oid relid);
 
 extern void phi_audited_tables_init(void);
 
+/* Whether a table has the trigger of histories, which phi.audit() alone can give it. */
+extern bool phi_refuses_insert(Relation rel);
+
 #endif							/* PHI_AUDIT_TABLE_H */

@@ -163,6 +163,16 @@ operation_of(const Touched *t)
 	}
 }
 
+/* DROP TRIGGER, or of a policy: no more than it says. */
+static bool
+names_parts(Node *command)
+{
+	const DropStmt *drop = (const DropStmt *) command;
+
+	return IsA(command, DropStmt) && drop->behavior != DROP_CASCADE &&
+		(drop->removeType == OBJECT_TRIGGER || drop->removeType == OBJECT_POLICY);
+}
+
 static void
 write_touched(Touched *t)
 {
@@ -180,9 +190,8 @@ write_touched(Touched *t)
 		appendStringInfo(&detail, "%s%s", detail.len > 0 ? ": " : "", what);
 	else if (t->frame != NULL && !has_command)
 		appendStringInfo(&detail, "%sby a function in %s", detail.len > 0 ? ": " : "", t->frame->tag);
-	/* By a cascade: else the command has named it. */
-	if (!t->dropped && t->lost.len > 0 && !(has_command && IsA(t->frame->command, DropStmt) &&
-											((DropStmt *) t->frame->command)->behavior != DROP_CASCADE))
+	/* With something else that it depends on: else the command has named it. */
+	if (!t->dropped && t->lost.len > 0 && !(has_command && names_parts(t->frame->command)))
 		appendStringInfoString(&detail, t->lost.data + (detail.len > 0 ? 0 : 2));
 	phi_audit_event_write(operation_of(t), OidIsValid(t->subject.relid) ? t->subject.name : NULL,
 						  detail.data);
