@@ -92,7 +92,8 @@ phi_history_of(PG_FUNCTION_ARGS)
 
 /*
  * Only rows as a whole, of tables that are audited: else digests of single
- * columns would tell which rows have the same value there.
+ * columns would tell which rows have the same value there.  Who makes rows up
+ * finds that out all the same: the threat model says so.
  */
 static Relation
 open_table_of(HeapTupleHeader row)
