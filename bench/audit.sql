@@ -42,6 +42,7 @@ CREATE TABLE patient_audit (LIKE patient_none INCLUDING ALL) WITH (fillfactor = 
 CREATE TABLE patient_history (LIKE patient_none INCLUDING ALL) WITH (fillfactor = 50);
 CREATE TABLE patient_jsonb (LIKE patient_none INCLUDING ALL) WITH (fillfactor = 50);
 SELECT format('ALTER TABLE patient_%s OWNER TO bench', v) FROM unnest('{none,audit,history,jsonb}'::text[]) v \gexec
+SELECT phi.make_audit_partitions(true) \g /dev/null
 SELECT phi.audit('patient_audit') \g /dev/null
 SELECT phi.audit('patient_history', history => true) \g /dev/null
 

@@ -309,6 +309,7 @@ sequence(bool *pending)
 bool
 phi_audit_advance(bool *pending)
 {
+	static const char *const off[] = {"enable_seqscan", "jit"};
 	bool		signed_one;
 	int			settings;
 
@@ -316,10 +317,10 @@ phi_audit_advance(bool *pending)
 	if (!phi_audit_ready())
 		return false;
 	SPI_connect();
-	/* Statistics lag behind a log that grows. */
+	/* Statistics lag behind a log that grows, and compiling takes longer than a pass. */
 	settings = NewGUCNestLevel();
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
+	for (int i = 0; i < (int) lengthof(off); i++)
+		(void) set_config_option(off[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	lock_state();
 	sequence(pending);
 	signed_one = phi_audit_sign_tree();

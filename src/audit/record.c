@@ -86,7 +86,7 @@ static struct
 	Oid			log;
 	Oid			oid;
 	TimestampTz from;			/* inclusive */
-	TimestampTz to;				/* exclusive; equal to "from": the default one */
+	TimestampTz to;				/* exclusive */
 	Oid			index;			/* its only one; 0: others want entries, too */
 	IndexInfo  *index_info;
 }			month = {0};
@@ -255,6 +255,18 @@ look_at_indexes(Relation partition)
 	month.indexes_known = true;
 }
 
+/* The times between two bounds; those that no month has are the default's. */
+static void
+read_bounds(PartitionBoundInfo bounds, int below, TimestampTz *from, TimestampTz *to)
+{
+	*from = DT_NOBEGIN;
+	*to = DT_NOEND;
+	if (below >= 0 && bounds->kind[below][0] == PARTITION_RANGE_DATUM_VALUE)
+		*from = DatumGetTimestampTz(bounds->datums[below][0]);
+	if (below + 1 < bounds->ndatums && bounds->kind[below + 1][0] == PARTITION_RANGE_DATUM_VALUE)
+		*to = DatumGetTimestampTz(bounds->datums[below + 1][0]);
+}
+
 /* The partition's bounds tell until when it can be used without another look. */
 static Oid
 find_partition(Relation log, TimestampTz at, TimestampTz *from, TimestampTz *to)
@@ -267,22 +279,15 @@ find_partition(Relation log, TimestampTz at, TimestampTz *from, TimestampTz *to)
 	int			below;
 	int			part;
 
-	*from = *to = at;
 	if (bounds == NULL)
 		return InvalidOid;
 	below = partition_range_datum_bsearch(key->partsupfunc, key->partcollation, bounds, 1,
 										  &value, &equal);
 	part = bounds->indexes[below + 1];
+	read_bounds(bounds, below, from, to);
 	if (part < 0)
-		return bounds->default_index < 0 ? InvalidOid : parts->oids[bounds->default_index];
-	/* One without limits is as good as the default: it is looked up each time. */
-	if (bounds->kind[below][0] == PARTITION_RANGE_DATUM_VALUE &&
-		bounds->kind[below + 1][0] == PARTITION_RANGE_DATUM_VALUE)
-	{
-		*from = DatumGetTimestampTz(bounds->datums[below][0]);
-		*to = DatumGetTimestampTz(bounds->datums[below + 1][0]);
-	}
-	return parts->oids[part];
+		part = bounds->default_index;
+	return part < 0 ? InvalidOid : parts->oids[part];
 }
 
 static void
@@ -401,25 +406,6 @@ fill_in(Datum *values, bool *nulls, TimestampTz at)
 	values[COL_CLIENT_ADDR] = client_address(&nulls[COL_CLIENT_ADDR]);
 	put_text(values, nulls, COL_APPLICATION_NAME, application_name);
 	put_text(values, nulls, COL_CLINIC, session != NULL ? session->code : NULL);
-}
-
-/* Whatever indexes there are. */
-void
-phi_insert_index_entries(Relation partition, HeapTuple tuple)
-{
-	EState	   *estate = CreateExecutorState();
-	ResultRelInfo *result = makeNode(ResultRelInfo);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(partition), &TTSOpsHeapTuple);
-
-	InitResultRelInfo(result, partition, 1, NULL, 0);
-	ExecOpenIndices(result, false);
-	ExecStoreHeapTuple(tuple, slot, false);
-	slot->tts_tableOid = RelationGetRelid(partition);
-	if (result->ri_NumIndices > 0)
-		list_free(PhiInsertNewIndexTuples(result, slot, estate));
-	ExecCloseIndices(result);
-	ExecDropSingleTupleTableSlot(slot);
-	FreeExecutorState(estate);
 }
 
 static void
