@@ -129,7 +129,7 @@ phi-unseal: src/client/phi-unseal.c
 VERIFY = $(addprefix src/,client/phi-verify.c client/verify_files.c client/verify_records.c \
 	client/verify_tree.c audit/merkle.c audit/note.c crypto/hash.c crypto/sign_check.c crypto/text.c)
 phi-verify: $(VERIFY) $(wildcard src/client/*.h src/audit/*.h src/crypto/*.h)
-	$(CC) -std=gnu11 $(CFLAGS) -Isrc -o $@ $(VERIFY) $(LDFLAGS) -lsodium
+	$(CC) -std=gnu11 $(CFLAGS) -Isrc -o $@ $(VERIFY) $(LDFLAGS) -lcrypto -lsodium
 
 # Not one header is private enough to be worth tracking one by one.
 $(OBJS): $(wildcard src/*.h src/*/*.h)

@@ -24,14 +24,11 @@
 #include "audit/advance.h"
 #include "audit/audit.h"
 #include "audit/log.h"
-#include "audit/merkle.h"
 #include "compat.h"
 
 PG_FUNCTION_INFO_V1(phi_advance_audit);
 PG_FUNCTION_INFO_V1(phi_rebuild_audit);
 
-#define ROW_LEAVES 64			/* in a row of phi.audit_leaf */
-#define ROW_HEIGHT 6
 #define FETCH 1000
 
 /* A row of phi.audit_leaf that is being filled. */
@@ -43,8 +40,8 @@ typedef struct Leaves
 	int64		max_id;
 	uint64		first_xact;
 	uint64		last_xact;
-	Datum		ids[ROW_LEAVES];
-	uint8		hashes[ROW_LEAVES * PHI_HASH_SIZE];
+	Datum		ids[PHI_ROW_LEAVES];
+	uint8		hashes[PHI_ROW_LEAVES * PHI_HASH_SIZE];
 } Leaves;
 
 typedef struct Pass
@@ -74,27 +71,17 @@ prepare(const char *sql, int n, Oid *types)
 	return plan;
 }
 
-static bytea *
-to_bytea(const void *data, Size len)
-{
-	bytea	   *bytes = palloc(VARHDRSZ + len);
-
-	SET_VARSIZE(bytes, VARHDRSZ + len);
-	memcpy(VARDATA(bytes), data, len);
-	return bytes;
-}
-
 static void
 subtree_done(int height, uint64_t index, const PhiHash *root, void *context)
 {
 	Pass	   *pass = context;
 	Datum		values[3];
 
-	if (height == 0 || height % ROW_HEIGHT != 0)
+	if (height == 0 || height % PHI_ROW_HEIGHT != 0)
 		return;
 	values[0] = Int16GetDatum(height);
 	values[1] = Int64GetDatum(index);
-	values[2] = PointerGetDatum(to_bytea(root->byte, PHI_HASH_SIZE));
+	values[2] = PointerGetDatum(phi_make_bytea(root->byte, PHI_HASH_SIZE));
 	if (SPI_execute_plan(pass->insert_node, values, NULL, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert into phi.audit_node");
 }
@@ -116,7 +103,7 @@ write_leaves(Pass *pass)
 	values[3] = UInt64GetDatum(leaves->first_xact);
 	values[4] = UInt64GetDatum(leaves->last_xact);
 	values[5] = PointerGetDatum(ids);
-	values[6] = PointerGetDatum(to_bytea(leaves->hashes, leaves->n * PHI_HASH_SIZE));
+	values[6] = PointerGetDatum(phi_make_bytea(leaves->hashes, leaves->n * PHI_HASH_SIZE));
 	if (SPI_execute_plan(pass->insert_leaves, values, NULL, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert into phi.audit_leaf");
 	leaves->n = 0;
@@ -143,7 +130,7 @@ add_leaf(Pass *pass, int64 id, uint64 xact, const PhiHash *hash)
 	leaves->n++;
 	if (phi_merkle_append(&pass->frontier, hash, subtree_done, pass) != PHI_OK)
 		elog(ERROR, "could not add a leaf to the Merkle tree");
-	if (pass->frontier.size % ROW_LEAVES == 0)
+	if (pass->frontier.size % PHI_ROW_LEAVES == 0)
 		write_leaves(pass);
 }
 
@@ -239,7 +226,7 @@ write_state(const Pass *pass, uint64 horizon)
 
 	values[0] = UInt64GetDatum(horizon);
 	values[1] = Int64GetDatum(pass->frontier.size);
-	values[2] = PointerGetDatum(to_bytea(pass->frontier.root, pass->frontier.n * PHI_HASH_SIZE));
+	values[2] = PointerGetDatum(phi_make_bytea(pass->frontier.root, pass->frontier.n * PHI_HASH_SIZE));
 	if (SPI_execute_with_args("UPDATE phi.audit_state SET horizon = $1, size = $2, frontier = $3",
 							  lengthof(types), types, values, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not update phi.audit_state");
@@ -264,10 +251,10 @@ lock_state(void)
 
 /*
  * The records of transactions from the state's horizon to that of a new
- * snapshot.  The lock keeps other passes away.
+ * snapshot.  The lock keeps other passes away.  *tree: with their leaves.
  */
 static void
-sequence(bool *pending)
+sequence(PhiFrontier *tree, bool *pending)
 {
 	Pass		pass;
 	Snapshot	snapshot;
@@ -299,6 +286,7 @@ sequence(bool *pending)
 	/* Without records the horizon may stay: no write where nothing happens. */
 	if (pass.frontier.size != size)
 		write_state(&pass, to);
+	*tree = pass.frontier;
 	/* Up to now: records of another server may bear any larger number. */
 	*pending = answer(psprintf("SELECT EXISTS (SELECT FROM phi.audit_log WHERE xact >= '%llu' AND xact < '%llu' AND record_id >= %lld)",
 							   (unsigned long long) to,
@@ -310,6 +298,7 @@ bool
 phi_audit_advance(bool *pending)
 {
 	static const char *const off[] = {"enable_seqscan", "jit"};
+	PhiFrontier tree;
 	bool		signed_one;
 	int			settings;
 
@@ -322,8 +311,8 @@ phi_audit_advance(bool *pending)
 	for (int i = 0; i < (int) lengthof(off); i++)
 		(void) set_config_option(off[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	lock_state();
-	sequence(pending);
-	signed_one = phi_audit_sign_tree();
+	sequence(&tree, pending);
+	signed_one = phi_audit_sign_tree(&tree);
 	/* What leaves the server must still be there after a crash. */
 	if (signed_one)
 		ForceSyncCommit();
@@ -339,37 +328,6 @@ phi_advance_audit(PG_FUNCTION_ARGS)
 	bool		pending;
 
 	PG_RETURN_BOOL(phi_audit_advance(&pending));
-}
-
-/* From the leaves as they are stored, up to where one is missing. */
-static void
-rebuild_frontier(PhiFrontier *frontier)
-{
-	Portal		portal = SPI_cursor_open_with_args("phi_audit_leaves",
-												   "SELECT hashes FROM phi.audit_leaf ORDER BY first_leaf",
-												   0, NULL, NULL, NULL, true, CURSOR_OPT_NO_SCROLL);
-
-	memset(frontier, 0, sizeof(*frontier));
-	for (;;)
-	{
-		SPI_cursor_fetch(portal, true, FETCH);
-		if (SPI_processed == 0)
-			break;
-		for (uint64 row = 0; row < SPI_processed; row++)
-		{
-			bool		isnull;
-			bytea	   *hashes = DatumGetByteaPP(SPI_getbinval(SPI_tuptable->vals[row],
-															   SPI_tuptable->tupdesc, 1, &isnull));
-
-			for (Size at = 0; at < VARSIZE_ANY_EXHDR(hashes); at += PHI_HASH_SIZE)
-			{
-				if (phi_merkle_append(frontier, (PhiHash *) (VARDATA_ANY(hashes) + at), NULL, NULL) != PHI_OK)
-					elog(ERROR, "could not add a leaf to the Merkle tree");
-			}
-		}
-		SPI_freetuptable(SPI_tuptable);
-	}
-	SPI_cursor_close(portal);
 }
 
 /*
@@ -390,7 +348,9 @@ phi_rebuild_audit(PG_FUNCTION_ARGS)
 	lock_state();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);
-	rebuild_frontier(&pass.frontier);
+	/* As they are stored, up to where one is missing. */
+	memset(&pass.frontier, 0, sizeof(pass.frontier));
+	phi_walk_leaves(PHI_ALL_LEAVES, 0, NULL, NULL, phi_append_leaf, &pass.frontier);
 	begin_pass(&pass);
 	horizon = UInt64GetDatum(horizon_of(snapshot));
 	add_records(&pass, "SELECT record_id, xact, phi.audit_leaf_hash(l) FROM phi.audit_log l "

@@ -36,7 +36,8 @@ extern bool phi_audit_ready(void);
 /*
  * Writes a record in this transaction, below the executor: no right on the log
  * is needed, and none lets anybody else write it.  ERROR when it cannot: what
- * was to be recorded is then undone with it.  Returns the record's id.
+ * was to be recorded is then undone with it.  Returns the record's id.  Some
+ * hundred bytes stay in the current memory context.
  */
 extern int64 phi_audit_write(const PhiAuditRecord *record);
 

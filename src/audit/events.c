@@ -290,12 +290,7 @@ start(QueryDesc *query, int flags)
 {
 	phi_watch();
 	if ((flags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
-	{
-		int			names = phi_plain_names();
-
 		record_catalogue_writes(query);
-		phi_plain_names_end(names);
-	}
 	if (prev_start)
 		prev_start(query, flags);
 	else

@@ -18,8 +18,8 @@ extern void phi_audit_event_write(const char *operation, const char *relation,
 								  const char *detail);
 
 /*
- * Until the end names are quoted only where SQL needs it, so that whoever is
- * recorded has no say in how; an error ends it, too.
+ * Until the end names are quoted only where SQL needs it, also by functions of the
+ * server, so that whoever is recorded has no say in how; an error ends it, too.
  */
 extern int	phi_plain_names(void);
 extern void phi_plain_names_end(int level);

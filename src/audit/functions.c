@@ -17,6 +17,7 @@
 #include "utils/typcache.h"
 
 #include "audit/audit.h"
+#include "audit/log.h"
 #include "audit/table.h"
 #include "compat.h"
 
@@ -134,7 +135,7 @@ phi_row_digest(PG_FUNCTION_ARGS)
 	PhiDigester *digester;
 	Datum	   *values;
 	bool	   *nulls;
-	bytea	   *digest = palloc(VARHDRSZ + PHI_DIGEST_SIZE);
+	uint8		digest[PHI_DIGEST_SIZE];
 
 	if (!type_is_rowtype(get_fn_expr_argtype(fcinfo->flinfo, 0)))
 		ereport(ERROR,
@@ -149,21 +150,20 @@ phi_row_digest(PG_FUNCTION_ARGS)
 	tuple.t_len = HeapTupleHeaderGetDatumLength(row);
 	tuple.t_data = row;
 	heap_deform_tuple(&tuple, desc, values, nulls);
-	phi_digest_row(digester, values, nulls, &bytes);
-	SET_VARSIZE(digest, VARHDRSZ + PHI_DIGEST_SIZE);
 	PG_TRY();
 	{
-		phi_compute_digest(digest_secret(PG_GETARG_INT32(1)),
-						   (PhiSpan) {bytes.data, bytes.len}, (uint8 *) VARDATA(digest));
+		phi_digest_row(digester, values, nulls, &bytes);
+		phi_compute_digest(digest_secret(PG_GETARG_INT32(1)), (PhiSpan) {bytes.data, bytes.len}, digest);
 	}
 	PG_FINALLY();
 	{
 		phi_wipe_row(&bytes);
-		pfree(bytes.begins);
+		if (bytes.begins != NULL)
+			pfree(bytes.begins);
 		if (bytes.data != NULL)
 			pfree(bytes.data);
 	}
 	PG_END_TRY();
 	relation_close(rel, AccessShareLock);
-	PG_RETURN_BYTEA_P(digest);
+	PG_RETURN_BYTEA_P(phi_make_bytea(digest, PHI_DIGEST_SIZE));
 }

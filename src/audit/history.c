@@ -365,7 +365,11 @@ phi_command_of(Relation rel, HeapTuple tuple, bool ended)
 {
 	if (rel->rd_tableam != GetHeapamTableAmRoutine())
 		return GetCurrentCommandId(false);
-	return ended ? HeapTupleHeaderGetCmax(tuple->t_data) : HeapTupleHeaderGetCmin(tuple->t_data);
+	if (ended)
+		return HeapTupleHeaderGetCmax(tuple->t_data);
+	/* COPY FREEZE: a row that looks as if it had always been there. */
+	return HeapTupleHeaderXminFrozen(tuple->t_data) ? HeapTupleHeaderGetRawCommandId(tuple->t_data) :
+		HeapTupleHeaderGetCmin(tuple->t_data);
 }
 
 static Datum

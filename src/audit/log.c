@@ -20,7 +20,6 @@
 
 #include "audit/audit.h"
 #include "audit/log.h"
-#include "audit/merkle.h"
 #include "compat.h"
 
 PG_FUNCTION_INFO_V1(phi_audit_leaf_hash);
@@ -217,17 +216,16 @@ phi_audit_leaf_hash(PG_FUNCTION_ARGS)
 	HeapTupleHeader header = PG_GETARG_HEAPTUPLEHEADER(0);
 	Columns    *columns = fcinfo->flinfo->fn_extra;
 	StringInfoData out;
-	bytea	   *hash = palloc(VARHDRSZ + PHI_HASH_SIZE);
+	PhiHash		hash;
 
 	if (columns == NULL)
 		columns = look_up_columns(fcinfo, header);
 	initStringInfo(&out);
 	phi_run_in_utf8(write_one, &(Writing) {&out, columns, header});
-	SET_VARSIZE(hash, VARHDRSZ + PHI_HASH_SIZE);
-	if (phi_merkle_leaf((PhiSpan) {(uint8 *) out.data, out.len}, (PhiHash *) VARDATA(hash)) != PHI_OK)
+	if (phi_merkle_leaf((PhiSpan) {(uint8 *) out.data, out.len}, &hash) != PHI_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 				 errmsg("could not hash an audit record")));
 	pfree(out.data);
-	PG_RETURN_BYTEA_P(hash);
+	PG_RETURN_BYTEA_P(phi_make_bytea(hash.byte, PHI_HASH_SIZE));
 }

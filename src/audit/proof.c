@@ -16,16 +16,13 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-#include "audit/merkle.h"
+#include "audit/log.h"
 #include "compat.h"
 
 PG_FUNCTION_INFO_V1(phi_inclusion_proof);
 PG_FUNCTION_INFO_V1(phi_consistency_proof);
 PG_FUNCTION_INFO_V1(phi_check_inclusion);
 PG_FUNCTION_INFO_V1(phi_check_consistency);
-
-#define ROW_LEAVES 64			/* in a row of phi.audit_leaf, or below a node */
-#define ROW_HEIGHT 6
 
 /* A checkpoint; size -1: none was found. */
 typedef struct Checkpoint
@@ -97,7 +94,7 @@ fetched_hash(uint64 row, int column, PhiHash *out)
 static void
 read_leaves(int64 first, int n, PhiHash *hashes)
 {
-	int64		arguments[2] = {first - first % ROW_LEAVES, first + n};
+	int64		arguments[2] = {first - first % PHI_ROW_LEAVES, first + n};
 	int			found = 0;
 
 	query("SELECT first_leaf, hashes FROM phi.audit_leaf WHERE first_leaf >= $1 AND first_leaf < $2 ORDER BY first_leaf",
@@ -135,9 +132,9 @@ read_nodes(int level, int64 first, int n, PhiHash *hashes)
 static PhiStatus
 fetch_subtree(int height, uint64_t index, PhiHash *out, void *context)
 {
-	PhiHash		hashes[ROW_LEAVES];
-	int			n = 1 << height % ROW_HEIGHT;
-	int			level = height - height % ROW_HEIGHT;
+	PhiHash		hashes[PHI_ROW_LEAVES];
+	int			n = 1 << height % PHI_ROW_HEIGHT;
+	int			level = height - height % PHI_ROW_HEIGHT;
 	PhiStatus	status = PHI_OK;
 
 	if (level == 0)
@@ -155,22 +152,12 @@ fetch_subtree(int height, uint64_t index, PhiHash *out, void *context)
 }
 
 static Datum
-hash_datum(const PhiHash *hash)
-{
-	bytea	   *bytes = palloc(VARHDRSZ + PHI_HASH_SIZE);
-
-	SET_VARSIZE(bytes, VARHDRSZ + PHI_HASH_SIZE);
-	memcpy(VARDATA(bytes), hash->byte, PHI_HASH_SIZE);
-	return PointerGetDatum(bytes);
-}
-
-static Datum
 proof_datum(const PhiHash *proof, int n)
 {
 	Datum		hashes[PHI_PROOF_MAX];
 
 	for (int i = 0; i < n; i++)
-		hashes[i] = hash_datum(&proof[i]);
+		hashes[i] = PointerGetDatum(phi_make_bytea(proof[i].byte, PHI_HASH_SIZE));
 	return PointerGetDatum(construct_array(hashes, n, BYTEAOID, -1, false, TYPALIGN_INT));
 }
 
@@ -279,7 +266,7 @@ phi_inclusion_proof(PG_FUNCTION_ARGS)
 	spi = MemoryContextSwitchTo(context);
 	values[0] = Int64GetDatum(leaf);
 	values[1] = Int64GetDatum(checkpoint.size);
-	values[2] = hash_datum(&hash);
+	values[2] = PointerGetDatum(phi_make_bytea(hash.byte, PHI_HASH_SIZE));
 	values[3] = proof_datum(proof, n);
 	values[4] = checkpoint.note;
 	MemoryContextSwitchTo(spi);

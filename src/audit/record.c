@@ -380,13 +380,7 @@ put_digest(Datum *values, bool *nulls, int column, const uint8 *digest)
 {
 	nulls[column] = digest == NULL;
 	if (digest != NULL)
-	{
-		bytea	   *bytes = palloc(VARHDRSZ + PHI_DIGEST_SIZE);
-
-		SET_VARSIZE(bytes, VARHDRSZ + PHI_DIGEST_SIZE);
-		memcpy(VARDATA(bytes), digest, PHI_DIGEST_SIZE);
-		values[column] = PointerGetDatum(bytes);
-	}
+		values[column] = PointerGetDatum(phi_make_bytea(digest, PHI_DIGEST_SIZE));
 }
 
 static void
@@ -431,24 +425,18 @@ insert(Relation partition, Datum *values, bool *nulls)
 int64
 phi_audit_write(const PhiAuditRecord *record)
 {
-	static MemoryContext context = NULL;
-	MemoryContext old;
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS] = {false};
 	TimestampTz at = GetCurrentTimestamp();
 	int64		id;
 	Relation	partition;
 
-	if (context == NULL)
-		context = AllocSetContextCreate(TopMemoryContext, "pg_phi audit record", ALLOCSET_SMALL_SIZES);
 	if (!is_open())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the audit log of this database is not open"),
 				 errdetail("It came with a dump or a copy of another database."),
 				 errhint("When all of it is there, have a superuser call phi.resume_audit().")));
-	MemoryContextReset(context);	/* of what an error left behind */
-	old = MemoryContextSwitchTo(context);
 	fill_in(values, nulls, at);
 	id = DatumGetInt64(values[COL_RECORD_ID]);
 	put_text(values, nulls, COL_RELATION, record->relation);
@@ -464,8 +452,6 @@ phi_audit_write(const PhiAuditRecord *record)
 	insert(partition, values, nulls);
 	table_close(partition, NoLock);
 	written++;
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(context);
 	return id;
 }
 

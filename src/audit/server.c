@@ -16,8 +16,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "audit/audit.h"
 #include "audit/chores.h"
+#include "audit/events.h"
 #include "audit/launcher.h"
 
 PG_FUNCTION_INFO_V1(phi_is_secret_setting);
@@ -29,14 +29,6 @@ phi_remember_settings(void)
 {
 	replication_role = MemoryContextStrdup(TopMemoryContext,
 										   GetConfigOption("session_replication_role", false, false));
-}
-
-static void
-write_event(const char *operation, const char *detail)
-{
-	PhiAuditRecord record = {.operation = operation, .detail = detail};
-
-	phi_audit_write(&record);
 }
 
 /* How pg_control was left. */
@@ -68,16 +60,17 @@ note_start(bool has_started, TimestampTz recorded)
 	/* When there was no time to compare with, the log has just begun. */
 	if (has_started)
 	{
-		write_event("SERVER STOP", end_of_server(start));
-		write_event("SERVER START", psprintf("PostgreSQL %s, at %s", PG_VERSION, timestamptz_to_str(start->at)));
+		phi_audit_event_write("SERVER STOP", NULL, end_of_server(start));
+		phi_audit_event_write("SERVER START", NULL, psprintf("PostgreSQL %s, at %s", PG_VERSION, timestamptz_to_str(start->at)));
 	}
 	if (SPI_execute_with_args("UPDATE phi.audit_state SET server_start = $1", 1, types, values,
 							  NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not note the start of the server");
 }
 
+/* The first look has nothing to compare with. */
 static void
-note_settings(void)
+note_settings(bool have_settings)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(replication_role)};
@@ -90,9 +83,11 @@ note_settings(void)
 	changes = SPI_tuptable;
 	n = SPI_processed;
 	for (uint64 i = 0; i < n; i++)
-		write_event("SETTING", SPI_getvalue(changes->vals[i], changes->tupdesc, 1));
-	if (SPI_execute_with_args("UPDATE phi.audit_state SET settings = phi.audit_settings($1) WHERE settings IS DISTINCT FROM phi.audit_settings($1)",
-							  1, types, values, NULL, false, 0) != SPI_OK_UPDATE)
+		phi_audit_event_write("SETTING", NULL, SPI_getvalue(changes->vals[i], changes->tupdesc, 1));
+	if (have_settings && n == 0)
+		return;
+	if (SPI_execute_with_args("UPDATE phi.audit_state SET settings = phi.audit_settings($1)", 1, types, values,
+							  NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not note the settings");
 }
 
@@ -100,15 +95,19 @@ void
 phi_note_server(void)
 {
 	bool		isnull;
+	bool		has_started;
+	bool		have_settings;
 	Datum		recorded;
 
 	SPI_connect();
-	if (SPI_execute("SELECT server_start FROM phi.audit_state", false, 1) != SPI_OK_SELECT ||
+	if (SPI_execute("SELECT server_start, settings IS NOT NULL FROM phi.audit_state", false, 1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		elog(ERROR, "could not read phi.audit_state");
 	recorded = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	note_start(!isnull, isnull ? 0 : DatumGetTimestampTz(recorded));
-	note_settings();
+	has_started = !isnull;
+	have_settings = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	note_start(has_started, has_started ? DatumGetTimestampTz(recorded) : 0);
+	note_settings(have_settings);
 	SPI_finish();
 }
 

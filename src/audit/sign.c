@@ -29,47 +29,25 @@
 PG_FUNCTION_INFO_V1(phi_sign_audit_note);
 PG_FUNCTION_INFO_V1(phi_check_audit_note);
 
-/* What phi.audit_state says. */
-typedef struct State
-{
-	PhiFrontier frontier;
-	char	   *origin;
-} State;
-
-static bytea *
-to_bytea(const PhiHash *hash)
-{
-	bytea	   *bytes = palloc(VARHDRSZ + PHI_HASH_SIZE);
-
-	SET_VARSIZE(bytes, VARHDRSZ + PHI_HASH_SIZE);
-	memcpy(VARDATA(bytes), hash->byte, PHI_HASH_SIZE);
-	return bytes;
-}
-
 static Datum
 fetched(int column, bool *isnull)
 {
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, isnull);
 }
 
-/* True when there are leaves that the last checkpoint does not cover. */
-static bool
-read_state(State *state)
+/* The log's name, palloc'ed, and *covered: the leaves of the last checkpoint; NULL: the log is not open. */
+static char *
+read_origin(uint64 *covered)
 {
 	bool		isnull;
-	bytea	   *roots;
-	Datum		covered;
+	Datum		size;
 
-	if (SPI_execute("SELECT size, frontier, origin, (SELECT max(size) FROM phi.audit_checkpoint) FROM phi.audit_state",
+	if (SPI_execute("SELECT origin, (SELECT max(size) FROM phi.audit_checkpoint) FROM phi.audit_state",
 					false, 1) != SPI_OK_SELECT || SPI_processed != 1)
-		return false;
-	state->frontier.size = DatumGetInt64(fetched(1, &isnull));
-	roots = DatumGetByteaPP(fetched(2, &isnull));
-	state->frontier.n = Min(VARSIZE_ANY_EXHDR(roots) / PHI_HASH_SIZE, PHI_PROOF_MAX);
-	memcpy(state->frontier.root, VARDATA_ANY(roots), state->frontier.n * PHI_HASH_SIZE);
-	state->origin = TextDatumGetCString(fetched(3, &isnull));
-	covered = fetched(4, &isnull);
-	return state->frontier.size > (isnull ? 0 : DatumGetUInt64(covered));
+		return NULL;
+	size = fetched(2, &isnull);
+	*covered = isnull ? 0 : DatumGetUInt64(size);
+	return TextDatumGetCString(fetched(1, &isnull));
 }
 
 /* The key that signs, made when first asked for; NULL while it cannot be had. */
@@ -120,7 +98,7 @@ insert(const char *sql, int n, Oid *types, Datum *values)
 }
 
 static void
-sign_tree(State *state, PhiKey *key)
+sign_tree(const PhiFrontier *tree, const char *origin, PhiKey *key)
 {
 	PhiCheckpoint checkpoint;
 	char		text[PHI_CHECKPOINT_TEXT];
@@ -131,14 +109,14 @@ sign_tree(State *state, PhiKey *key)
 	Oid			checkpoint_types[] = {INT8OID, BYTEAOID, INT4OID, TEXTOID};
 	Datum		values[4];
 
-	strlcpy(checkpoint.origin, state->origin, sizeof(checkpoint.origin));
-	checkpoint.size = state->frontier.size;
-	if (phi_merkle_root(&state->frontier, &checkpoint.root) != PHI_OK ||
+	strlcpy(checkpoint.origin, origin, sizeof(checkpoint.origin));
+	checkpoint.size = tree->size;
+	if (phi_merkle_root(tree, &checkpoint.root) != PHI_OK ||
 		phi_checkpoint_format(&checkpoint, text) != PHI_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("could not make a checkpoint of the audit log")));
-	note = sign_text(text, state->origin, key, verifier);
+	note = sign_text(text, origin, key, verifier);
 	values[0] = Int32GetDatum(key_id);
 	values[1] = CStringGetTextDatum(verifier);
 	values[2] = Int64GetDatum(checkpoint.size);
@@ -146,7 +124,7 @@ sign_tree(State *state, PhiKey *key)
 		   "WHERE NOT EXISTS (SELECT FROM phi.audit_signer WHERE verifier = $2)",
 		   lengthof(signer_types), signer_types, values);
 	values[0] = Int64GetDatum(checkpoint.size);
-	values[1] = PointerGetDatum(to_bytea(&checkpoint.root));
+	values[1] = PointerGetDatum(phi_make_bytea(checkpoint.root.byte, PHI_HASH_SIZE));
 	values[2] = Int32GetDatum(key_id);
 	values[3] = CStringGetTextDatum(note);
 	insert("INSERT INTO phi.audit_checkpoint (size, root, key_id, note) VALUES ($1, $2, $3, $4)",
@@ -155,7 +133,7 @@ sign_tree(State *state, PhiKey *key)
 
 /* An error is logged, and the sequencing stands: the next pass signs. */
 static bool
-try_to_sign(State *state)
+try_to_sign(const PhiFrontier *tree, const char *origin)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -169,7 +147,7 @@ try_to_sign(State *state)
 
 		if (key != NULL)
 		{
-			sign_tree(state, key);
+			sign_tree(tree, origin, key);
 			done = true;
 		}
 		ReleaseCurrentSubTransaction();
@@ -197,11 +175,12 @@ try_to_sign(State *state)
 }
 
 bool
-phi_audit_sign_tree(void)
+phi_audit_sign_tree(const PhiFrontier *tree)
 {
-	State		state;
+	uint64		covered;
+	char	   *origin = read_origin(&covered);
 
-	return read_state(&state) && try_to_sign(&state);
+	return origin != NULL && tree->size > covered && try_to_sign(tree, origin);
 }
 
 /* phi.sign_audit_note(text) returns text: ERROR 55000 while there is no key to sign with */
@@ -210,22 +189,22 @@ phi_sign_audit_note(PG_FUNCTION_ARGS)
 {
 	char	   *unsigned_text = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char		verifier[PHI_VERIFIER_TEXT];
-	State		state;
+	uint64		covered;
+	char	   *origin;
 	PhiKey	   *key;
 	char	   *note;
 	text	   *result;
 	MemoryContext context = CurrentMemoryContext;
 
 	SPI_connect();
-	state.origin = NULL;
-	(void) read_state(&state);
-	key = state.origin == NULL ? NULL : signing_key();
+	origin = read_origin(&covered);
+	key = origin == NULL ? NULL : signing_key();
 	if (key == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("there is no key to sign with"),
 				 errhint("Open the log with phi.audit(), or unseal the server.")));
-	note = sign_text(unsigned_text, state.origin, key, verifier);
+	note = sign_text(unsigned_text, origin, key, verifier);
 	context = MemoryContextSwitchTo(context);
 	result = cstring_to_text(note);
 	MemoryContextSwitchTo(context);
@@ -271,12 +250,11 @@ phi_check_audit_note(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	if (status != PHI_MALFORMED && phi_checkpoint_parse(body, &checkpoint) == PHI_OK &&
-		checkpoint.size <= PG_INT64_MAX)
+	if (status != PHI_MALFORMED && phi_checkpoint_parse(body, &checkpoint) == PHI_OK)
 	{
 		values[1] = CStringGetTextDatum(checkpoint.origin);
 		values[2] = Int64GetDatum((int64) checkpoint.size);
-		values[3] = PointerGetDatum(to_bytea(&checkpoint.root));
+		values[3] = PointerGetDatum(phi_make_bytea(checkpoint.root.byte, PHI_HASH_SIZE));
 		nulls[1] = nulls[2] = nulls[3] = false;
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));

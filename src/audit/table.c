@@ -21,7 +21,6 @@
 #include "utils/relcache.h"
 #include "utils/syscache.h"
 
-#include "audit/events.h"
 #include "audit/table.h"
 #include "compat.h"
 
@@ -225,7 +224,6 @@ phi_audited_table(Relation rel, Oid function)
 {
 	PhiAuditedTable *table;
 	bool		found;
-	int			names;
 
 	if (tables == NULL)
 		make_tables();
@@ -243,7 +241,6 @@ phi_audited_table(Relation rel, Oid function)
 		   sizeof(PhiAuditedTable) - offsetof(PhiAuditedTable, root));
 	/* First, for looking up may find that something changes meanwhile. */
 	table->valid = true;
-	names = phi_plain_names();
 	PG_TRY();
 	{
 		describe_table(table, rel, function);
@@ -254,7 +251,6 @@ phi_audited_table(Relation rel, Oid function)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	phi_plain_names_end(names);
 	return table;
 }
 

@@ -19,6 +19,7 @@
 
 #include "audit/audit.h"
 #include "audit/events.h"
+#include "audit/table.h"
 #include "compat.h"
 
 #define MAX_WATCHED 32
@@ -198,7 +199,7 @@ role_name(Oid role)
 {
 	char	   *name = GetUserNameFromId(role, true);
 
-	return name != NULL ? quote_identifier(name) : psprintf("%u", role);
+	return name != NULL ? phi_qualified_name(NULL, name) : psprintf("%u", role);
 }
 
 static void
@@ -208,20 +209,17 @@ note_role(void)
 	Oid			role = GetOuterUserId();
 	bool		is_session = session != seen.session;
 	Oid			from = is_session ? seen.session : seen.role;
-	int			names;
 
 	mark();
 	seen.session = session;
 	seen.role = role;
 	if (!phi_audit_ready())
 		return;
-	names = phi_plain_names();
 	phi_audit_event_write(is_session ? "SET SESSION AUTHORIZATION" : "SET ROLE", NULL,
 						  psprintf("from %s to %s", role_name(from), role_name(is_session ? session : role)));
 	if (is_session && role != session)
 		phi_audit_event_write("SET ROLE", NULL,
 							  psprintf("from %s to %s", role_name(session), role_name(role)));
-	phi_plain_names_end(names);
 }
 
 static void
