@@ -77,11 +77,20 @@ COMMENT ON FUNCTION phi.audit_origin() IS 'Name of this log in its checkpoints, 
 
 /* Not by the install script: a dump brings the row along, and with it its log. */
 CREATE FUNCTION phi.open_audit() RETURNS void
-  LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-  INSERT INTO phi.audit_state (system, horizon, size, frontier, origin)
-  VALUES (phi.audit_system(), '0', 0, '', phi.audit_origin()) ON CONFLICT DO NOTHING;
-END;
+  LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF EXISTS (SELECT FROM phi.audit_state) THEN
+    RETURN;
+  END IF;
+  LOCK TABLE phi.audit_state IN SHARE ROW EXCLUSIVE MODE;
+  IF NOT EXISTS (SELECT FROM phi.audit_state) THEN
+    /* Not later, by the worker: a schema and its data may be dumped apart. */
+    PERFORM phi.make_audit_partitions(false);
+    INSERT INTO phi.audit_state (system, horizon, size, frontier, origin)
+    VALUES (phi.audit_system(), '0', 0, '', phi.audit_origin()) ON CONFLICT DO NOTHING;
+  END IF;
+END $$;
 REVOKE EXECUTE ON FUNCTION phi.open_audit() FROM PUBLIC;
 COMMENT ON FUNCTION phi.open_audit() IS
   'Opens the audit log of a database that has none; internal to the functions that one begins with';

@@ -4,7 +4,11 @@ REVOKE EXECUTE ON FUNCTION phi.remove_moved_records(timestamptz, timestamptz) FR
 COMMENT ON FUNCTION phi.remove_moved_records(timestamptz, timestamptz) IS
   'Removes the records of these times from phi.audit_log_default, below the executor, and returns their number; internal to phi.move_records';
 
-/* No record is lost: who counts others than were copied has seen somebody at work. */
+/*
+ * No record is lost: who counts others than were copied has seen somebody at work.
+ * Nor does a query miss one: who has planned it without the new partition waits
+ * for us, or we for him.
+ */
 CREATE FUNCTION phi.move_records(partition regclass, first timestamptz, past timestamptz) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -19,10 +23,13 @@ BEGIN
       ERRCODE = 'serialization_failure',
       MESSAGE = 'records of phi.audit_log_default changed while they were moved';
   END IF;
+  IF moved > 0 THEN
+    LOCK TABLE ONLY phi.audit_log IN ACCESS EXCLUSIVE MODE NOWAIT;
+  END IF;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.move_records(regclass, timestamptz, timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION phi.move_records(regclass, timestamptz, timestamptz) IS
-  'Moves the records of these times from phi.audit_log_default, which the caller has locked, into a table that is to be attached; internal';
+  'Moves the records of these times from phi.audit_log_default, which the caller has locked, into a table that is to be attached; ERROR 55P03 while somebody reads the log; internal';
 
 CREATE FUNCTION phi.lock_for_partition() RETURNS boolean
   AS 'MODULE_PATHNAME', 'phi_lock_for_partition' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
@@ -75,10 +82,10 @@ BEGIN
   EXECUTE format('CREATE TRIGGER only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION phi.only_owner()', relation);
   EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER only_owner', relation);
   PERFORM phi.guard_audit_table(relation);
-  PERFORM phi.move_records(relation, first, past);
-  EXECUTE format('ALTER TABLE phi.audit_log ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', relation, first, past);
   /* As phi.audit_log_default has it. Not of the parent: a dump that attaches a table would make it twice. */
   EXECUTE format('CREATE INDEX %I ON %s (xact, record_id)', table_name || '_xact', relation);
+  PERFORM phi.move_records(relation, first, past);
+  EXECUTE format('ALTER TABLE phi.audit_log ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', relation, first, past);
   EXECUTE format('COMMENT ON TABLE %s IS %L', relation, format('Records of %s (UTC)', to_char(month, 'YYYY-MM')));
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.make_audit_partition(timestamp) FROM PUBLIC;
@@ -98,7 +105,9 @@ BEGIN
     PERFORM phi.make_audit_partition(month);
   END LOOP;
   RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+  RETURN false;
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.make_audit_partitions(boolean) FROM PUBLIC;
 COMMENT ON FUNCTION phi.make_audit_partitions(boolean) IS
-  'Makes the partitions of the log that are missing; false when somebody else has locks on it: then it is to be tried again; internal to the worker';
+  'Makes the partitions of the log that are missing; false when somebody else has locks on it: then it is to be tried again; internal to the worker and phi.open_audit';

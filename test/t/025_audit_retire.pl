@@ -53,7 +53,7 @@ sub make_partitions
 	return ok($node->poll_query_until('postgres', 'SELECT phi.make_audit_partitions(true)'), 'partitions are made');
 }
 # The pass of the first records; the next is an hour away.
-ok($node->poll_query_until('postgres', 'SELECT count(*) > 0 FROM phi.audit_checkpoint'), 'the log has begun');
+log_begun($node);
 old(70, '2025-07-05 00:00Z');
 sql('INSERT INTO chart VALUES (2)');
 old(40, '2025-08-05 00:00Z');

@@ -12,6 +12,7 @@ use PhiTest;
 # What the worker does is done by the script, when it wants it.
 my $node = new_server('verify', conf => "phi.checkpoint_interval = '1h'");
 set_up_clinics($node);
+log_begun($node);
 
 my ($out, $err);
 my $run = IPC::Run::run([ 'psql', '-Xq', '-d', $node->connstr('postgres'), '-f', 'test/t/028_audit_verify.sql' ], '<', \undef, '>', \$out, '2>', \$err);

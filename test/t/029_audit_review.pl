@@ -22,6 +22,7 @@ sub sql
 }
 
 set_up_clinics($node);
+log_begun($node);
 sql(q{CREATE TABLE chart (id int PRIMARY KEY, v text); SELECT phi.audit('chart')});
 
 # A log that is resumed while transactions run: theirs and later ones' records get one leaf each.
@@ -104,6 +105,25 @@ is(retired(sprintf $signed, '/retired', '{[3,4)}', 'root'), 'retirement 3 its no
 	like($err, qr/2 records of these months have 1 leaves/, 'it waits, and sees what was written');
 	is(sql(q{SELECT count(*) FROM phi.audit_log WHERE operation = 'OLD'}), '2', 'and nothing is gone');
 	$writer->quit;
+}
+
+# Records that come late move from the default partition to that of their month: nobody misses one meanwhile.
+{
+	sql(q{INSERT INTO phi.audit_log SELECT nextval('phi.audit_record_id'), '2025-09-05 00:00Z', now(), pg_current_xact_id(), 'x', 'x', 'x', NULL, NULL, NULL, NULL, NULL, NULL, 'LATE' FROM generate_series(1, 3)});
+	my $where = q{SELECT tableoid::regclass, count(*) FROM phi.audit_log WHERE operation = 'LATE' GROUP BY 1};
+	my ($reader, $mover) = map { PhiTest::session($node) } 1 .. 2;
+	my ($out) = $reader->query("BEGIN; $where");
+	is($out, 'phi.audit_log_default|3', 'late records');
+	is(sql('SELECT phi.make_audit_partitions(true)'), 'f', 'stay where they are while they are read');
+	is(sql($where), 'phi.audit_log_default|3', 'all of them');
+	$reader->query('COMMIT');
+	$mover->query('BEGIN; SELECT phi.make_audit_partitions(true)');
+	my $late = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', $where ], '>', \$out, '2>', \my $err);
+	ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_locks WHERE NOT granted}), 'who asks while they are moved');
+	$mover->query('COMMIT');
+	$late->finish;
+	is("$out$err", "phi.audit_log_2025_09|3\n", 'waits, and sees them all');
+	$_->quit for $reader, $mover;
 }
 
 # Who verifies while a month is being retired.

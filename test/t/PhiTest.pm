@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_server key_directory key_file set_up_clinics as gives
+our @EXPORT = qw(new_server key_directory key_file set_up_clinics log_begun as gives
   refused warned session slurp_raw files_with memory_of memory_areas
   processes_with data_keys vault);
 
@@ -68,6 +68,14 @@ sub set_up_clinics
 		SELECT phi.grant_clinic('app_b', 'b');
 		SELECT phi.grant_clinic('nurse_a', 'a', ARRAY['identity']);
 	});
+	return;
+}
+
+# Where phi.checkpoint_interval is long: no pass of the worker comes between any more.
+sub log_begun
+{
+	my ($node) = @_;
+	$node->poll_query_until('postgres', 'SELECT count(*) > 0 FROM phi.audit_checkpoint') or die 'no checkpoint';
 	return;
 }
 
