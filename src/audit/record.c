@@ -129,7 +129,11 @@ read_state(void)
 	bool		isnull;
 
 	if (!phi_scan_begin(&scan, STATE_TABLE, STATE_INDEX, 0, NULL))
+	{
+		/* Nobody tells when a table comes that was never seen. */
+		state.known = false;
 		return;
+	}
 	tuple = phi_scan_next(&scan);
 	if (HeapTupleIsValid(tuple))
 	{

@@ -142,6 +142,19 @@ is(retired(sprintf $signed, '/retired', '{[3,4)}', 'root'), 'retirement 3 its no
 	$custodian->quit;
 }
 
+# A migration that does all in one transaction, begun where the extension was not.
+sql('CREATE DATABASE fresh');
+is(sql(q{
+	BEGIN;
+	CREATE EXTENSION pg_phi;
+	DO $$ BEGIN PERFORM phi.create_clinic('a', 'A'), phi.grant_clinic('app_a', 'a'); END $$;
+	CREATE TABLE chart (id int PRIMARY KEY);
+	DO $$ BEGIN PERFORM phi.audit('chart'); END $$;
+	INSERT INTO chart VALUES (1);
+	COMMIT;
+	SELECT string_agg(relation || ' ' || operation, ', ' ORDER BY record_id) FROM phi.audit_log WHERE relation IN ('phi.clinic', 'phi.clinic_grant', 'public.chart') AND operation IN ('INSERT', 'AUDIT')}, 'fresh'),
+	'phi.clinic INSERT, phi.clinic_grant INSERT, public.chart AUDIT, public.chart INSERT', 'what follows CREATE EXTENSION in its transaction is recorded');
+
 # An error while the log's state is read must not close the log for the session.
 {
 	my $locker = PhiTest::session($node);
