@@ -84,6 +84,7 @@ subtree_done(int height, uint64_t index, const PhiHash *root, void *context)
 	values[2] = PointerGetDatum(phi_make_bytea(root->byte, PHI_HASH_SIZE));
 	if (SPI_execute_plan(pass->insert_node, values, NULL, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert into phi.audit_node");
+	pfree(DatumGetPointer(values[2]));
 }
 
 static void
@@ -106,6 +107,8 @@ write_leaves(Pass *pass)
 	values[6] = PointerGetDatum(phi_make_bytea(leaves->hashes, leaves->n * PHI_HASH_SIZE));
 	if (SPI_execute_plan(pass->insert_leaves, values, NULL, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert into phi.audit_leaf");
+	pfree(ids);
+	pfree(DatumGetPointer(values[6]));
 	leaves->n = 0;
 }
 
@@ -156,30 +159,23 @@ add_fetched(Pass *pass, SPITupleTable *table)
 static void
 add_records(Pass *pass, const char *sql, int n, Oid *types, Datum *values)
 {
-	Portal		portal = SPI_cursor_open_with_args("phi_audit_records", sql, n, types, values, NULL,
+	Portal		portal = SPI_cursor_open_with_args(NULL, sql, n, types, values, NULL,
 												   true, CURSOR_OPT_NO_SCROLL);
-	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "pg_phi audit leaves",
-												ALLOCSET_DEFAULT_SIZES);
 
 	for (;;)
 	{
 		SPITupleTable *table;
-		MemoryContext old;
 
 		CHECK_FOR_INTERRUPTS();
 		SPI_cursor_fetch(portal, true, FETCH);
 		if (SPI_processed == 0)
 			break;
 		table = SPI_tuptable;
-		old = MemoryContextSwitchTo(batch);
 		add_fetched(pass, table);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(batch);
 		SPI_freetuptable(table);
 	}
 	SPI_cursor_close(portal);
 	write_leaves(pass);
-	MemoryContextDelete(batch);
 }
 
 /* The oldest transaction that runs, or the next one; all before have ended. */
@@ -193,15 +189,21 @@ horizon_of(Snapshot snapshot)
 }
 
 static void
+complain_of_state(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("the state of the audit log was altered"),
+			 errhint("Verify the log with phi.verify_audit(), then call phi.resume_audit().")));
+}
+
+static void
 read_frontier(PhiFrontier *frontier, int64 size, bytea *roots)
 {
 	frontier->size = size;
 	frontier->n = VARSIZE_ANY_EXHDR(roots) / PHI_HASH_SIZE;
 	if ((uint64) frontier->n != pg_popcount((char *) &frontier->size, sizeof(frontier->size)))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the state of the audit log was altered"),
-				 errhint("Verify the log with phi.verify_audit(), then call phi.resume_audit().")));
+		complain_of_state();
 	memcpy(frontier->root, VARDATA_ANY(roots), frontier->n * PHI_HASH_SIZE);
 }
 
@@ -266,6 +268,8 @@ sequence(PhiFrontier *tree, bool *pending)
 	uint64		size;
 
 	run("SELECT horizon, size, frontier, first_id FROM phi.audit_state", SPI_OK_SELECT);
+	if (SPI_processed != 1 || HeapTupleHasNulls(SPI_tuptable->vals[0]))
+		complain_of_state();
 	from = DatumGetUInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	size = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	read_frontier(&pass.frontier, size,

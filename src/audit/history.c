@@ -365,11 +365,10 @@ phi_command_of(Relation rel, HeapTuple tuple, bool ended)
 {
 	if (rel->rd_tableam != GetHeapamTableAmRoutine())
 		return GetCurrentCommandId(false);
-	if (ended)
-		return HeapTupleHeaderGetCmax(tuple->t_data);
 	/* COPY FREEZE: a row that looks as if it had always been there. */
-	return HeapTupleHeaderXminFrozen(tuple->t_data) ? HeapTupleHeaderGetRawCommandId(tuple->t_data) :
-		HeapTupleHeaderGetCmin(tuple->t_data);
+	if (!ended && HeapTupleHeaderXminFrozen(tuple->t_data))
+		return HeapTupleHeaderGetRawCommandId(tuple->t_data);
+	return ended ? HeapTupleHeaderGetCmax(tuple->t_data) : HeapTupleHeaderGetCmin(tuple->t_data);
 }
 
 static Datum
@@ -383,10 +382,7 @@ hold_copy(const PhiType *type, Datum value, void *context)
 	return value;
 }
 
-/*
- * Of a version that has begun: the key, and what row security may ask for, which
- * is short and not encrypted.
- */
+/* Of a version that has begun: the key, and what row security may ask for, short and not encrypted. */
 static bool
 is_in_mark(const HistoryColumn *column, Datum value)
 {

@@ -40,6 +40,9 @@
 #define FINISHED		0x80000000u
 #define WORKED			0x40000000u
 
+/* To be done when settings have changed. */
+#define FOR_SETTINGS (PHI_BIT(PHI_CHORE_PASS) | PHI_BIT(PHI_CHORE_EXPORT))
+
 typedef struct Chore
 {
 	TimestampTz due;			/* not before */
@@ -51,6 +54,7 @@ typedef struct Database
 	Oid			oid;
 	bool		seen;			/* at the last look */
 	bool		connectable;
+	bool		late_records;	/* are to be looked for */
 	uint32		wanted;			/* chores for which a worker is to be started */
 	Chore		chores[PHI_CHORES];
 } Database;
@@ -60,6 +64,7 @@ typedef struct Desk
 {
 	BackgroundWorkerHandle *handle; /* NULL: nobody */
 	TimestampTz started;
+	bool		reloaded;		/* since then: it may not have seen the settings */
 	PhiAuditOrder order;
 } Desk;
 
@@ -227,6 +232,9 @@ start_worker(Desk *desk, Database *database, TimestampTz now)
 	order->desk = desk - desks;
 	order->token = ++phi_audit_shared->token;
 	order->chores = due_chores(database, now);
+	database->late_records |= (order->chores & PHI_BIT(PHI_CHORE_CAPACITY)) != 0;
+	order->thorough = database->late_records && (order->chores & PHI_BIT(PHI_CHORE_PARTITIONS)) != 0;
+	database->late_records &= !order->thorough;
 	pg_atomic_write_u32(&phi_audit_shared->desks[order->desk].report, 0);
 	pg_atomic_write_u32(&phi_audit_shared->desks[order->desk].token, order->token);
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -240,6 +248,7 @@ start_worker(Desk *desk, Database *database, TimestampTz now)
 	StaticAssertStmt(sizeof(*order) <= BGW_EXTRALEN, "an order fits");
 	memcpy(worker.bgw_extra, order, sizeof(*order));
 	desk->started = now;
+	desk->reloaded = false;
 	return RegisterDynamicBackgroundWorker(&worker, &desk->handle);
 }
 
@@ -351,6 +360,7 @@ take_report(Desk *desk, TimestampTz now)
 	uint32		ordered = desk->order.chores;
 	uint32		failed = report & FINISHED ? report >> PHI_CHORES & ALL_CHORES : ordered;
 	uint32		again = report & ALL_CHORES;
+	uint32		unseen = desk->reloaded ? FOR_SETTINGS & ~failed : 0;
 	bool		idle = (report & (FINISHED | WORKED)) == FINISHED && again == 0;
 	Database   *database = database_entry(desk->order.database);
 
@@ -362,10 +372,11 @@ take_report(Desk *desk, TimestampTz now)
 			continue;
 		chore->failures = failed & PHI_BIT(i) ? chore->failures + 1 : 0;
 		/* Where a log is opened the first pass comes at once. */
-		chore->due = idle ? now :
+		chore->due = idle || (unseen & PHI_BIT(i)) != 0 ? now :
 			next_time(i, chore->failures, (again & PHI_BIT(i)) != 0, desk->started, now);
 	}
-	database->wanted |= (failed | again) & ordered;
+	database->wanted |= (failed | again | unseen) & ordered;
+	database->late_records |= desk->order.thorough && ((failed | again) & PHI_BIT(PHI_CHORE_PARTITIONS)) != 0;
 }
 
 static void
@@ -399,7 +410,7 @@ reload(void)
 
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
-	look_at_databases(PHI_BIT(PHI_CHORE_PASS) | PHI_BIT(PHI_CHORE_EXPORT));
+	look_at_databases(FOR_SETTINGS);
 	hash_seq_init(&all, databases);
 	while ((database = hash_seq_search(&all)) != NULL)
 	{
@@ -408,6 +419,8 @@ reload(void)
 		if (limit != phi_audit_volume_limit)
 			database->chores[PHI_CHORE_CAPACITY] = (Chore) {0};
 	}
+	for (int i = 0; i < PHI_DESKS; i++)
+		desks[i].reloaded = true;
 }
 
 /* Until something is due; whoever writes or ends sets the latch. */

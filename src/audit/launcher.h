@@ -26,6 +26,7 @@ typedef struct PhiAuditOrder
 	int			desk;
 	uint32		token;
 	uint32		chores;			/* bits */
+	bool		thorough;		/* PARTITIONS: records in the default partition are moved, too */
 } PhiAuditOrder;
 
 /*

@@ -35,7 +35,7 @@ void
 phi_walk_leaves(const char *sql, int n, Oid *types, Datum *values,
 				void (*visit) (const PhiHash *, void *), void *context)
 {
-	Portal		portal = SPI_cursor_open_with_args("phi_leaves", sql, n, types, values, NULL, true,
+	Portal		portal = SPI_cursor_open_with_args(NULL, sql, n, types, values, NULL, true,
 												   CURSOR_OPT_NO_SCROLL);
 
 	for (;;)
@@ -50,9 +50,14 @@ phi_walk_leaves(const char *sql, int n, Oid *types, Datum *values,
 		for (uint64 i = 0; i < table->numvals; i++)
 		{
 			bool		isnull;
+			Datum		hashes = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
 
-			walk_row(DatumGetByteaPP(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull)),
-					 visit, context);
+			/* Constraints are gone if a superuser wants. */
+			if (isnull || VARSIZE_ANY_EXHDR(DatumGetByteaPP(hashes)) % PHI_HASH_SIZE != 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_DATA_CORRUPTED),
+						 errmsg("a row of phi.audit_leaf holds no leaf hashes")));
+			walk_row(DatumGetByteaPP(hashes), visit, context);
 		}
 		SPI_freetuptable(table);
 	}

@@ -85,7 +85,7 @@ BEGIN
   END IF;
   LOCK TABLE phi.audit_state IN SHARE ROW EXCLUSIVE MODE;
   IF NOT EXISTS (SELECT FROM phi.audit_state) THEN
-    /* Not later, by the worker: a schema and its data may be dumped apart. */
+    /* Not later, by the worker, if nobody reads the log: then nothing has to be moved. */
     PERFORM phi.make_audit_partitions(false);
     INSERT INTO phi.audit_state (system, horizon, size, frontier, origin)
     VALUES (phi.audit_system(), '0', 0, '', phi.audit_origin()) ON CONFLICT DO NOTHING;
@@ -210,7 +210,15 @@ AS $$
 DECLARE
   before text := (SELECT system FROM phi.audit_state);
   next_id bigint;
+  found record;
 BEGIN
+  /* All of ours fire always; a restore with --disable-triggers leaves them otherwise. */
+  FOR found IN
+    SELECT t.tgrelid::regclass AS relation, t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE p.pronamespace = 'phi'::regnamespace AND t.tgenabled <> 'A' AND (NOT t.tgisinternal OR t.tgparentid <> 0)
+  LOOP
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', found.relation, found.tgname);
+  END LOOP;
   PERFORM phi.open_audit();
   LOCK TABLE phi.audit_state IN SHARE ROW EXCLUSIVE MODE;
   PERFORM phi.rebuild_audit();
@@ -224,7 +232,7 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.resume_audit() FROM PUBLIC;
 COMMENT ON FUNCTION phi.resume_audit() IS
-  'Goes on with a log that came with a dump, a template or pg_upgrade, once all of it is there; until then audited tables cannot be changed. Its checkpoints get an origin of their own. Recorded';
+  'Goes on with a log that came with a dump, a template or pg_upgrade, once all of it is there; until then audited tables cannot be changed. Its checkpoints get an origin of their own. Triggers of pg_phi that do not fire always do so again. Recorded';
 
 CREATE FUNCTION phi.audit_leaf_hash(record phi.audit_log) RETURNS bytea
   AS 'MODULE_PATHNAME', 'phi_audit_leaf_hash' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;

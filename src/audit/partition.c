@@ -7,6 +7,7 @@
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "commands/extension.h"
 #include "fmgr.h"
 #include "storage/lmgr.h"
 #include "utils/rel.h"
@@ -22,11 +23,21 @@ PG_FUNCTION_INFO_V1(phi_remove_moved_records);
 #define DEFAULT_TABLE "audit_log_default"
 #define COL_AT 2				/* of the log */
 
-/* phi.lock_for_partition() returns boolean */
+/*
+ * phi.lock_for_partition(moves boolean) returns boolean
+ *
+ * Where records are to be moved, readers of the log are kept out from the beginning:
+ * one who came meanwhile would make the work vain.
+ */
 Datum
 phi_lock_for_partition(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(ConditionalLockRelationOid(phi_relation_oid(LOG_TABLE), ShareUpdateExclusiveLock) &&
+	LOCKMODE	mode = PG_GETARG_BOOL(0) ? AccessExclusiveLock : ShareUpdateExclusiveLock;
+
+	/* What an extension's script makes would be that extension's. */
+	if (creating_extension)
+		PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL(ConditionalLockRelationOid(phi_relation_oid(LOG_TABLE), mode) &&
 				   ConditionalLockRelationOid(phi_relation_oid(DEFAULT_TABLE), AccessExclusiveLock));
 }
 

@@ -6,8 +6,9 @@ COMMENT ON FUNCTION phi.remove_moved_records(timestamptz, timestamptz) IS
 
 /*
  * No record is lost: who counts others than were copied has seen somebody at work.
- * Nor does a query miss one: who has planned it without the new partition waits
- * for us, or we for him.
+ * Nor does a query miss one that was planned without the new partition: it waits
+ * for us, or we for it. Only who looks from an older snapshot, and at a range of
+ * times for which the default partition is left out, sees them in neither.
  */
 CREATE FUNCTION phi.move_records(partition regclass, first timestamptz, past timestamptz) RETURNS void
   LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -31,11 +32,11 @@ REVOKE EXECUTE ON FUNCTION phi.move_records(regclass, timestamptz, timestamptz) 
 COMMENT ON FUNCTION phi.move_records(regclass, timestamptz, timestamptz) IS
   'Moves the records of these times from phi.audit_log_default, which the caller has locked, into a table that is to be attached; ERROR 55P03 while somebody reads the log; internal';
 
-CREATE FUNCTION phi.lock_for_partition() RETURNS boolean
+CREATE FUNCTION phi.lock_for_partition(moves boolean) RETURNS boolean
   AS 'MODULE_PATHNAME', 'phi_lock_for_partition' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
-REVOKE EXECUTE ON FUNCTION phi.lock_for_partition() FROM PUBLIC;
-COMMENT ON FUNCTION phi.lock_for_partition() IS
-  'Takes the locks for attaching a partition to the log if nobody has to be waited for; internal';
+REVOKE EXECUTE ON FUNCTION phi.lock_for_partition(boolean) FROM PUBLIC;
+COMMENT ON FUNCTION phi.lock_for_partition(boolean) IS
+  'Takes the locks for attaching a partition to the log, and for moving records there, if nobody has to be waited for; internal';
 
 CREATE FUNCTION phi.missing_audit_months(thorough boolean) RETURNS SETOF timestamp
   LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -98,7 +99,7 @@ DECLARE
   months timestamp[] := ARRAY(SELECT phi.missing_audit_months(thorough));
   month timestamp;
 BEGIN
-  IF cardinality(months) > 0 AND NOT phi.lock_for_partition() THEN
+  IF cardinality(months) > 0 AND NOT phi.lock_for_partition(EXISTS (SELECT FROM ONLY phi.audit_log_default)) THEN
     RETURN false;
   END IF;
   FOREACH month IN ARRAY months LOOP

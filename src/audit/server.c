@@ -4,7 +4,7 @@
  *		stopped and started, and that settings are others.
  *
  * Found by comparing with what was recorded last, so that nothing is missed
- * whenever the worker comes.
+ * whenever the worker comes, but a start that ended before a worker came.
  */
 #include "postgres.h"
 

@@ -47,7 +47,8 @@ read_origin(uint64 *covered)
 		return NULL;
 	size = fetched(2, &isnull);
 	*covered = isnull ? 0 : DatumGetUInt64(size);
-	return TextDatumGetCString(fetched(1, &isnull));
+	size = fetched(1, &isnull);
+	return isnull ? NULL : TextDatumGetCString(size);
 }
 
 /* The key that signs, made when first asked for; NULL while it cannot be had. */

@@ -133,17 +133,21 @@ phi_attempt_outside(void (*chore) (void))
 static void
 make_partitions(void)
 {
-	bool		thorough = (order.chores & PHI_BIT(PHI_CHORE_CAPACITY)) != 0;
-
-	if (!ask("SELECT phi.make_audit_partitions($1)", thorough))
+	if (!ask("SELECT phi.make_audit_partitions($1)", order.thorough))
 		again |= PHI_BIT(PHI_CHORE_PARTITIONS);
+}
+
+/* Nobody tells when a prepared transaction is committed. */
+static bool
+has_prepared(void)
+{
+	return ask("SELECT $1 AND EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())", true);
 }
 
 static void
 advance(void)
 {
-	/* Before, for nobody tells when one is committed. */
-	bool		prepared = ask("SELECT $1 AND EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())", true);
+	bool		prepared = has_prepared();	/* before */
 	bool		pending;
 
 	(void) phi_audit_advance(&pending);
@@ -239,6 +243,8 @@ enter(void)
 	log = phi_audit_ready() ? phi_relation_oid("audit_log") : InvalidOid;
 	if (OidIsValid(log))
 		become_owner(log);
+	else if (OidIsValid(phi_relation_oid("audit_log")) && has_prepared())
+		again = order.chores;	/* one may have opened the log */
 	commit();
 	if (!OidIsValid(log))
 		return false;

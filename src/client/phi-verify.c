@@ -198,6 +198,8 @@ main(int argc, char **argv)
 
 	if (sodium_init() < 0)
 		phi_fail("libsodium does not start");
+	if (phi_sha256(NULL, 0, present.byte) != PHI_OK)
+		phi_fail("OpenSSL has no SHA-256");
 	count_options(argc, argv, given);
 	log.part = given[PART] > 0;
 	read_files(&log, argc, argv, KEYS);

@@ -13,10 +13,12 @@ bool
 phi_crypto_init(void)
 {
 	static bool done = false;
+	uint8_t		digest[crypto_hash_sha256_BYTES];
 
 	if (done)
 		return true;
 	if (sodium_init() < 0 ||
+		phi_sha256(NULL, 0, digest) != PHI_OK ||
 		phi_xaes_init() != PHI_OK ||
 		phi_random_init() != PHI_OK ||
 		phi_secret_init() != PHI_OK)

@@ -209,8 +209,15 @@ BEGIN
       MESSAGE = 'code and name of a clinic must not be null';
   END IF;
   PERFORM phi.open_audit();
-  INSERT INTO phi.clinic (code, name) VALUES (code, name)
-  ON CONFLICT ON CONSTRAINT clinic_code_key DO NOTHING RETURNING clinic_id INTO new_id;
+  BEGIN
+    INSERT INTO phi.clinic (code, name) VALUES (code, name)
+    ON CONFLICT ON CONSTRAINT clinic_code_key DO NOTHING RETURNING clinic_id INTO new_id;
+  EXCEPTION WHEN check_violation THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'invalid_parameter_value',
+      MESSAGE = 'invalid clinic code',
+      DETAIL = 'A code has 1 to 64 characters, no control characters, and no blanks at its ends.';
+  END;
   IF new_id IS NULL THEN
     RAISE EXCEPTION USING
       ERRCODE = 'duplicate_object',
@@ -223,11 +230,6 @@ BEGIN
     PERFORM phi.add_key(new_id, -2::smallint, 1, 'clinic created');
   END IF;
   RETURN new_id;
-EXCEPTION WHEN check_violation THEN
-  RAISE EXCEPTION USING
-    ERRCODE = 'invalid_parameter_value',
-    MESSAGE = 'invalid clinic code',
-    DETAIL = 'A code has 1 to 64 characters, no control characters, and no blanks at its ends.';
 END $$;
 REVOKE EXECUTE ON FUNCTION phi.create_clinic(text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION phi.create_clinic(text, text) TO phi_custodian;

@@ -66,6 +66,13 @@ is(sql(q{SELECT count(*) FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oi
 	usleep(500_000);
 	sql("COMMIT PREPARED 'p'");
 	comes(q{SELECT count(*) = 2 FROM phi.audit_leaf k, unnest(k.ids) id JOIN phi.audit_log l ON l.record_id = id WHERE l.operation = 'UPDATE'}, 'so does one that was prepared');
+	sql('CREATE DATABASE prepared');
+	sql('CREATE EXTENSION pg_phi', 'prepared');
+	sql("BEGIN; SELECT phi.create_clinic('a', 'A'); PREPARE TRANSACTION 'p'", 'prepared');
+	usleep(500_000);
+	sql("COMMIT PREPARED 'p'", 'prepared');
+	comes('SELECT size > 0 FROM phi.audit_state', 'also the one that opens a log', database => 'prepared');
+	sql('DROP DATABASE prepared');
 }
 
 # Months without a partition: nothing fails, and what waits is put right.
@@ -161,7 +168,7 @@ my $starts = q{SELECT count(*) = %d FROM phi.audit_log WHERE operation = 'SERVER
 	local $ENV{PGDATABASE} = $database;
 	command_ok([ 'psql', '-XqAt', '-h', $node->host, '-p', $node->port, '-c', "CREATE EXTENSION pg_phi", '-c', "SELECT phi.create_clinic('w', 'W')", '-c', 'CREATE TABLE t (i int PRIMARY KEY)', '-c', "SELECT phi.audit('t')", '-c', 'INSERT INTO t VALUES (1)' ], 'a database with a strange name');
 	my $named = 0;
-	for (1 .. 100)
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		$named = slurp_file("$directory/notes") =~ /^-- \d+ \Q$database\E$/m and last;
 		usleep(100_000);
@@ -186,7 +193,7 @@ my $starts = q{SELECT count(*) = %d FROM phi.audit_log WHERE operation = 'SERVER
 	$node->reload;
 	$node->wait_for_log(qr/WARNING:  the audit trail of database "postgres" nears phi\.audit_volume_limit/, $log);
 	my $output = '';
-	for (1 .. 100)
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		$output = $listener->query('SELECT 1');
 		last if $output =~ /phi_alert/;
@@ -255,6 +262,20 @@ my $starts = q{SELECT count(*) = %d FROM phi.audit_log WHERE operation = 'SERVER
 	comes("SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pg_phi audit launcher' AND pid <> $pid", 'a launcher that was terminated comes back');
 	sql('UPDATE chart SET n = 10 WHERE id = 10');
 	comes($all_sequenced, 'and goes on');
+}
+
+# Records of a month without a partition move there once nobody reads them.
+{
+	sql(q{INSERT INTO phi.audit_log SELECT nextval('phi.audit_record_id'), '2025-09-05 00:00Z', now(), pg_current_xact_id(), 'x', 'x', 'x', NULL, NULL, NULL, NULL, NULL, NULL, 'LATE'});
+	my $reader = PhiTest::session($node);
+	$reader->query('BEGIN; SELECT count(*) FROM phi.audit_log');
+	$node->append_conf('postgresql.conf', "phi.audit_volume_limit = '90MB'");
+	$node->reload;
+	usleep(1_000_000);
+	is(sql('SELECT count(*) FROM ONLY phi.audit_log_default'), '1', 'a late record stays while it is read');
+	$reader->query('COMMIT');
+	comes("SELECT tableoid::regclass = 'phi.audit_log_2025_09'::regclass FROM phi.audit_log WHERE operation = 'LATE'", 'then the worker tries again');
+	$reader->quit;
 }
 
 # Dumps bring their partitions along; the worker is not in their way.

@@ -39,6 +39,7 @@ command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $other->connstr('move
 cmp_ok($other->safe_psql('moved', 'SELECT pg_current_xact_id()'), '<', $last, 'into a server that is younger');
 refused($other, undef, 'INSERT INTO visit VALUES (4)', '55000', qr/not open.*HINT.*phi.resume_audit/s, 'nothing is changed before the log goes on', database => 'moved');
 $other->safe_psql('moved', 'SELECT phi.resume_audit()');
+log_begun($other, 'moved');
 $other->safe_psql('moved', 'INSERT INTO visit VALUES (4)');
 $other->safe_psql('moved', 'SELECT pg_current_xact_id();' x 400);
 $other->safe_psql('moved', 'INSERT INTO visit VALUES (5)');

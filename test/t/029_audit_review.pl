@@ -50,6 +50,7 @@ sql(q{CREATE TABLE chart (id int PRIMARY KEY, v text); SELECT phi.audit('chart')
 	$other->safe_psql('postgres', 'CREATE ROLE app_a; CREATE ROLE app_b; CREATE ROLE nurse_a; CREATE ROLE stranger; CREATE ROLE custodian');
 	$other->command_ok([ 'psql', '-Xqv', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $other->connstr('copy') ], 'restored elsewhere');
 	$other->safe_psql('copy', 'SELECT phi.resume_audit()');
+	log_begun($other, 'copy');
 	is($other->safe_psql('copy', 'SELECT max(xact) > min(horizon) FROM phi.audit_log, phi.audit_state'), 't', 'where transactions have smaller numbers');
 	$other->safe_psql('copy', sprintf $transactions, 1500);
 	$other->safe_psql('copy', 'INSERT INTO chart VALUES (-1); SELECT phi.advance_audit()');
@@ -154,6 +155,36 @@ is(sql(q{
 	COMMIT;
 	SELECT string_agg(relation || ' ' || operation, ', ' ORDER BY record_id) FROM phi.audit_log WHERE relation IN ('phi.clinic', 'phi.clinic_grant', 'public.chart') AND operation IN ('INSERT', 'AUDIT')}, 'fresh'),
 	'phi.clinic INSERT, phi.clinic_grant INSERT, public.chart AUDIT, public.chart INSERT', 'what follows CREATE EXTENSION in its transaction is recorded');
+
+# Data restored without triggers: they fire always again when the log goes on.
+{
+	my $file = $node->basedir . '/fresh.dump';
+	$node->command_ok([ 'pg_dump', '-Fc', '-f', $file, $node->connstr('fresh') ], 'a dump of it');
+	sql('CREATE DATABASE again');
+	$node->command_ok([ 'pg_restore', '--exit-on-error', @$_, '-d', $node->connstr('again'), $file ], "pg_restore @$_") foreach ['--schema-only'], [ '--data-only', '--disable-triggers' ];
+	my $modes = q{SELECT string_agg(DISTINCT tgenabled::text, '') FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE p.pronamespace = 'phi'::regnamespace};
+	like(sql($modes, 'again'), qr/O/, 'triggers are in another mode');
+	sql('SELECT phi.resume_audit()', 'again');
+	is(sql($modes, 'again'), 'A', 'until the log is resumed');
+	is(sql('TABLE chart; SELECT count(*) FROM phi.verify_audit()', 'again'), "1\n0", 'with what was restored');
+}
+
+# A superuser who damages what the log stands on meets errors, no crash.
+{
+	sql('SELECT phi.advance_audit()', 'fresh');
+	refused($node, undef, q{BEGIN; ALTER TABLE phi.audit_leaf ALTER hashes DROP NOT NULL, DISABLE TRIGGER ALL; UPDATE phi.audit_leaf SET hashes = NULL; SELECT * FROM phi.verify_audit()},
+		'XX001', qr/holds no leaf hashes/, 'leaves that are gone', database => 'fresh');
+	my $session = PhiTest::session($node, undef, database => 'fresh');
+	$session->query('BEGIN; LOCK TABLE phi.audit_state IN SHARE UPDATE EXCLUSIVE MODE');
+	my $pass = IPC::Run::start([ 'psql', '-Xq', '-v', 'VERBOSITY=verbose', '-d', $node->connstr('fresh'), '-c', 'SELECT phi.advance_audit()' ], '>', \my $out, '2>', \my $err);
+	ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_locks WHERE NOT granted}), 'a pass waits');
+	$session->query('DELETE FROM phi.audit_state; COMMIT');
+	$pass->finish;
+	like($err, qr/XX001: the state of the audit log was altered/, 'a state that is gone');
+	$session->quit;
+	sql('DECLARE phi_leaves CURSOR WITH HOLD FOR SELECT 1; SELECT phi.resume_audit()', 'fresh');
+	is(sql('SELECT count(*) FROM phi.verify_audit()', 'fresh'), '0', 'the log goes on when it is resumed');
+}
 
 # An error while the log's state is read must not close the log for the session.
 {

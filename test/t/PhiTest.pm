@@ -71,11 +71,11 @@ sub set_up_clinics
 	return;
 }
 
-# Where phi.checkpoint_interval is long: no pass of the worker comes between any more.
+# Where phi.checkpoint_interval is long: no worker comes between any more, until the next reload.
 sub log_begun
 {
-	my ($node) = @_;
-	$node->poll_query_until('postgres', 'SELECT count(*) > 0 FROM phi.audit_checkpoint') or die 'no checkpoint';
+	my ($node, $database) = @_;
+	$node->poll_query_until($database // 'postgres', 'SELECT exported = size AND size > 0 FROM phi.audit_state') or die 'the log has not begun';
 	return;
 }
 
